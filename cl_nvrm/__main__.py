@@ -1,0 +1,21 @@
+"""``cl-nvrm VERB …``: each verb is a module, ``cl-nvrm run`` is ``python -m cl_nvrm.run``."""
+
+import sys
+
+VERBS = ("run",)
+
+
+def main() -> int:
+    """Hand the arguments to the verb's module and return its exit code."""
+    verb, *rest = sys.argv[1:] or [""]
+    if verb not in VERBS:
+        given = "no verb" if verb in ("", "-h", "--help") else f"no verb '{verb}'"
+        print(f"cl_nvrm: {given}; write cl-nvrm {' or '.join(VERBS)} --help", file=sys.stderr)
+        return 0 if verb in ("-h", "--help") else 2
+    from cl_nvrm import run
+
+    return run.main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

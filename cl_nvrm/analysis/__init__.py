@@ -1,0 +1,1 @@
+"""What can be said about results: metrics of one run, statistics over runs."""

@@ -1,0 +1,153 @@
+"""The flags of ``python -m cl_nvrm.run``."""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NoReturn
+
+from cl_nvrm import catalog
+from cl_nvrm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The parsed command line; None, for a number, means the benchmark's recipe.
+
+    ``flags`` are the bare flags left for the strategies, such as ``lambda``, with their values as written.
+    """
+
+    strategy: list[str]
+    benchmark: str
+    trials: int
+    seed: int
+    tasks: int | None
+    epochs: int | None
+    batch_size: int | None
+    lr: float | None
+    optimizer: str | None
+    weight_decay: float | None
+    data: str
+    data_dir: Path | None
+    device: str
+    jobs: int
+    backend: str
+    out: Path
+    fresh: bool
+    dry_run: bool
+    plots: bool
+    format: str
+    list: str | None
+    quiet: bool
+    flags: dict[str, str]
+
+    @classmethod
+    def flag_names(cls) -> Sequence[str]:
+        """The names of the flags that are not a strategy's."""
+        return [f.name for f in fields(cls) if f.name != "flags"]
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Parse a command line; UserError for a flag's value that is none."""
+    known, rest = _parser().parse_known_args([_dashed(word) for word in argv])
+    values = vars(known)
+    values["strategy"] = values["strategy"] or ["naive"]
+    return Arguments(**values, flags=_bare_flags(rest))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m cl_nvrm.run",
+        description="Train strategies on a continual-learning benchmark; show what they remember after each task.",
+        epilog="Any parameter of a chosen strategy is a flag, too: --strategy ewc+nvrm --lambda 100 is the same as "
+        "--strategy ewc:lambda=100+nvrm.",
+        allow_abbrev=False,
+    )
+    named = {kind: ", ".join(catalog.names(kind)) for kind in ("strategies", "benchmarks", "optimizers")}
+    whole, positive = _number(int, 0), _number(int, 1)
+    of_recipe = "default: the benchmark's recipe"
+
+    def add(flag: str, help: str, **options: object) -> None:
+        shown = options.get("default")
+        suffix = f" (default: {shown})" if shown is not None and options.get("action") != "store_false" else ""
+        parser.add_argument(flag, help=help + suffix, **options)  # type: ignore[arg-type]
+
+    add(
+        "--strategy",
+        f"name:key=value,… joined by +; repeat the flag to compare. Names: {named['strategies']} (default: naive)",
+        action="append",
+        metavar="NAME[+NAME]",
+    )
+    add("--benchmark", f"name:key=value,… Names: {named['benchmarks']}", default="permuted-mnist", metavar="NAME")
+    add("--trials", "number of runs a strategy, with consecutive seeds", type=positive, default=1)
+    add("--seed", "seed of the first trial", type=whole, default=0)
+    add("--tasks", f"number of tasks ({of_recipe})", type=positive)
+    add("--epochs", f"epochs a task ({of_recipe})", type=positive)
+    add("--batch-size", f"training images a step ({of_recipe})", type=positive)
+    add("--lr", f"learning rate ({of_recipe})", type=_number(float, 0))
+    add("--optimizer", f"name:key=value,… Names: {named['optimizers']} ({of_recipe})", metavar="NAME")
+    add("--weight-decay", f"weight decay ({of_recipe})", type=_number(float, 0))
+    add("--data", "data set by name; auto: the benchmark's own, or the embedded digits", default="auto", metavar="NAME")
+    add("--data-dir", "folder of data sets, before CL_NVRM_DATA and the cache", type=Path, metavar="DIR")
+    add("--device", "auto, cpu, cuda, cuda:1, …", default="auto")
+    add("--jobs", "worker processes; auto: one a processor, at most one a run", type=_jobs, default="auto")
+    add("--backend", "where they run", choices=["loky", "dask", "ray"], default="loky")
+    add("--out", "folder of the results", type=Path, default=Path("reports/runs"), metavar="DIR")
+    add("--fresh", "train again what is stored already", action="store_true")
+    add("--dry-run", "show the runs and stop", action="store_true")
+    add("--no-plots", "draw no figures", dest="plots", action="store_false")
+    add("--format", "what stdout gets", choices=["table", "json"], default="table")
+    add("--list", "list what there is, with parameters and defaults, and stop", choices=list(catalog.KINDS))
+    add("--quiet", "no progress on stderr", action="store_true")
+    return parser
+
+
+def _dashed(word: str) -> str:
+    """Let a flag's name be written with underscores."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _bare_flags(rest: Sequence[str]) -> dict[str, str]:
+    flags: dict[str, str] = {}
+    words = list(rest)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not name:
+            raise UserError(f"'{word}' belongs to no flag; values follow their flag, as in --lambda 100")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise UserError(f"No flag --{name}, or its value is missing; --help lists the flags")
+            value = words.pop(0)
+        if name.replace("-", "_") in flags:
+            raise UserError(f"--{name} is given twice")
+        flags[name.replace("-", "_")] = value
+    return flags
+
+
+def _number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
+    wanted = f"{'a whole number' if kind is int else 'a finite number'} of at least {least}"
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= least):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got '{text}'")
+        return value
+
+    return read
+
+
+def _jobs(text: str) -> int:
+    return 0 if text == "auto" else int(_number(int, 1)(text))

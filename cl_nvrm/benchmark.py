@@ -1,0 +1,174 @@
+"""Benchmark: a sequence of tasks as Avalanche streams, with the model and the recipe that go with it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from avalanche.benchmarks import CLScenario, benchmark_from_datasets, with_classes_timeline, with_task_labels
+from avalanche.benchmarks.utils.classification_dataset import _make_taskaware_classification_dataset
+from avalanche.models import MultiTaskModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+Batch = list[Tensor]  # inputs (n, …), class labels (n,), task labels (n,)
+
+
+class TaskData(Dataset[tuple[Tensor, int]]):
+    """The samples of one task, as a view on tensors that all tasks share.
+
+    ``images`` is (N, …) and ready for the model; ``labels`` is (n,), the class within the task of each of its samples;
+    ``rows`` (n,) picks them out of ``images`` (None: all); ``permutation`` (D,) reorders the D values of each image.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        rows: Tensor | None = None,
+        permutation: Tensor | None = None,
+        task: int = 0,
+    ) -> None:
+        self.images, self.labels, self.rows, self.permutation, self.task = images, labels, rows, permutation, task
+        self.targets: list[int] = labels.tolist()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.gather(torch.tensor([index]))[0][0], self.targets[index]
+
+    def gather(self, index: Tensor) -> Batch:
+        """Return the samples at ``index`` (m,) as one batch."""
+        index = index.to(self.images.device)
+        x = self.images[index if self.rows is None else self.rows[index]]
+        if self.permutation is not None:
+            x = x.flatten(1)[:, self.permutation].view(x.shape)
+        return [x, self.labels[index], torch.full_like(index, self.task)]
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield all samples in order, ``size`` at a time."""
+        for index in torch.arange(len(self)).split(size):
+            yield self.gather(index)
+
+
+class ShuffledBatches:
+    """A loader over one task without per-sample Python: the order of epoch e depends on ``seed(e)`` alone."""
+
+    def __init__(self, data: TaskData, size: int, seed: Callable[[], int]) -> None:
+        self.data, self.size, self.seed = data, size, seed
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(self.seed())
+        for index in torch.randperm(len(self.data), generator=generator).split(self.size):
+            yield self.data.gather(index)
+
+
+def task_data(dataset: Any) -> TaskData | None:
+    """Return the TaskData that an Avalanche data set shows unaltered; None if there is anything else in it."""
+    flat = dataset._flat_data
+    while flat._indices is None and len(flat._datasets) == 1 and not isinstance(flat._datasets[0], TaskData):
+        if not hasattr(flat._datasets[0], "_datasets"):
+            return None
+        flat = flat._datasets[0]
+    whole = flat._indices is None and len(flat._datasets) == 1
+    return flat._datasets[0] if whole else None
+
+
+def sampled_batches(dataset: Any, size: int, samples: int, seed: int) -> Iterator[Batch]:
+    """Yield a seeded random ``samples`` (0: all) of an Avalanche data set, ``size`` at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(len(dataset), generator=generator)[: samples or None]
+    data = task_data(dataset)
+    if data is not None:
+        yield from map(data.gather, index.split(size))
+    else:
+        subset = dataset.subset(index.tolist())
+        yield from map(list, DataLoader(subset, batch_size=size, collate_fn=getattr(dataset, "collate_fn", None)))
+
+
+def chosen_rows(images: Any, subset: int, holdout: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Choose training rows, and what to test on as (images, labels, rows): the test set, or held-out training images.
+
+    ``subset`` keeps the first so many of one fixed shuffle of the training images (0: all); ``holdout`` takes the
+    last so many of that shuffle for testing (0: none). The two never overlap, and the shuffle is the same for every
+    run.
+    """
+    count = len(images.train_y)
+    if subset < 0 or holdout < 0 or holdout >= count or subset > count - holdout:
+        raise ValueError(f"subset + holdout must lie within the {count} training images, got {subset} and {holdout}")
+    shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(0)).to(images.train_y.device)
+    rows = shuffle[: subset or count - holdout]
+    if holdout:
+        return rows, (images.train_x, images.train_y, shuffle[count - holdout :])
+    everything = torch.arange(len(images.test_y), device=images.test_y.device)
+    return rows, (images.test_x, images.test_y, everything)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a benchmark is trained unless told otherwise; ``fresh_optimizer`` starts each task with a new optimizer."""
+
+    epochs: int = 1
+    batch_size: int = 256
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    fresh_optimizer: bool = False
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A sequence of tasks; ``stream`` holds them as ordinary Avalanche train and test streams.
+
+    ``model`` builds a fresh network from the global random state. ``chance`` is the accuracy of guessing. ``details``
+    are plain values worth recording, such as the hashes of the permutations.
+    """
+
+    scenario: str
+    train: Sequence[TaskData]
+    test: Sequence[TaskData]
+    model: Callable[[], nn.Module]
+    chance: float
+    heads: int = 1
+    recipe: Recipe = Recipe()
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def streams(self) -> CLScenario:
+        """Build the Avalanche scenario, with task labels and the classes of each experience."""
+
+        def wrapped(tasks: Sequence[TaskData]) -> list[Any]:
+            return [
+                _make_taskaware_classification_dataset(data, targets=data.targets, task_labels=data.task)
+                for data in tasks
+            ]
+
+        scenario = benchmark_from_datasets(train=wrapped(self.train), test=wrapped(self.test))
+        return with_classes_timeline(with_task_labels(scenario))
+
+
+class TaskAware(MultiTaskModule):
+    """Shows Avalanche a network whose ``forward`` takes task labels, too; heads of other tasks freeze.
+
+    The wrapped network has ``heads``, a ModuleList with one head a task label.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.heads: list[nn.Module] = list(network.heads)  # type: ignore[arg-type]
+
+    def adaptation(self, experience: Any) -> None:
+        """Before training on a task, let only its own head (and the shared layers) learn."""
+        if self.training:
+            for label, head in enumerate(self.heads):
+                head.requires_grad_(label in experience.task_labels)
+
+    def forward(self, x: Tensor, task_labels: Tensor | int) -> Tensor:
+        """Return the logits of each sample's own head."""
+        logits: Tensor = self.network(x, task_labels)
+        return logits

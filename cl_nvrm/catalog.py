@@ -1,0 +1,98 @@
+"""What strategies, benchmarks, optimizers and models there are, by name.
+
+A file is an entry: its name is the entry's name, and the one function of its kind's contract makes the thing. The
+function's signature is the schema: keyword-only arguments with a default are the parameters, those without one (such as
+``seed``) are filled in by the run. Other distributions join through entry points of the kind's group. Names come from
+listing files, so nothing heavy is imported until an entry is used.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from cl_nvrm.errors import UserError
+
+# kind -> (the package that holds its files, the function a file must define)
+KINDS = {
+    "strategies": ("cl_nvrm.strategies", "plugin"),
+    "benchmarks": ("cl_nvrm.benchmarks", "benchmark"),
+    "optimizers": ("cl_nvrm.optim", "optimizer"),
+    "models": ("cl_nvrm.models", "model"),
+}
+Maker = Callable[..., Any]
+
+
+def names(kind: str) -> list[str]:
+    """Return the sorted names of a kind, from its folders and from entry points, importing none of them."""
+    return sorted({*_files(kind), *_entry_points(kind)})
+
+
+def maker(kind: str, name: str) -> Maker:
+    """Return the function that makes the entry of that name; ``-`` and ``_`` are the same in names.
+
+    UserError if there is none (with the nearest names), if two claim the name, or if its module breaks the contract.
+    """
+    package, function = KINDS[kind]
+    name = name.replace("_", "-")
+    files, points = _files(kind), _entry_points(kind)
+    claims: list[Path | EntryPoint] = [*files.get(name, []), *points.get(name, [])]
+    if not claims:
+        near = difflib.get_close_matches(name, names(kind), n=2)
+        hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"There are {', '.join(names(kind))}."
+        raise UserError(f"No '{name}' in {kind}/. {hint}")
+    if len(claims) > 1:
+        raise UserError(f"'{name}' in {kind}/ is claimed more than once: {', '.join(str(c) for c in claims)}")
+    if isinstance(claims[0], EntryPoint):
+        loaded = claims[0].load()
+        made: Maker | None = loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
+    else:
+        made = getattr(importlib.import_module(f"{package}.{claims[0].stem}"), function, None)
+    if made is None:
+        raise UserError(f"'{name}' in {kind}/ has no function {function}(…)")
+    return made
+
+
+def parameters(made: Maker) -> dict[str, inspect.Parameter]:
+    """Return a maker's parameters by the name a user writes: keyword-only, with a default, no trailing underscore."""
+    return {
+        p.name.rstrip("_"): p
+        for p in inspect.signature(made).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
+    }
+
+
+def needs_data(made: Maker) -> str | None:
+    """Return the data set a benchmark asks for, the name of its positional parameter; None if it has none."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    asked = (p.name for p in inspect.signature(made).parameters.values() if p.kind in kinds)
+    return next((name.replace("_", "-") for name in asked), None)
+
+
+def summary(made: Maker) -> str:
+    """Return the first line of the docstring of the maker's module."""
+    return (inspect.getdoc(inspect.getmodule(made)) or "").partition("\n")[0]
+
+
+def _files(kind: str) -> dict[str, list[Path]]:
+    package, function = KINDS[kind]
+    found: dict[str, list[Path]] = {}
+    spec = importlib.util.find_spec(package)  # finds the package without importing it
+    places = (spec and spec.submodule_search_locations) or []
+    for folder in dict.fromkeys(Path(place).resolve() for place in places):
+        for file in sorted(folder.glob("*.py")) if folder.is_dir() else []:
+            if re.search(rf"^def {function}\(", file.read_text(encoding="utf-8"), re.MULTILINE):
+                found.setdefault(file.stem.replace("_", "-"), []).append(file)
+    return found
+
+
+def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=f"cl_nvrm.{kind}"):
+        found.setdefault(point.name.replace("_", "-"), []).append(point)
+    return found

@@ -1,0 +1,135 @@
+"""The one grammar for strategies, benchmarks and optimizers: ``name[:key=value,…]``, joined by ``+``.
+
+``+`` is commutative, ``naive`` is its neutral element, a name occurs once. The canonical text sorts the names and
+spells out every parameter, so that two texts that mean the same become the same run.
+"""
+
+import inspect
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from cl_nvrm import catalog
+from cl_nvrm.errors import UserError
+
+NEUTRAL = "naive"
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Term:
+    """One name of the catalog with a value for each of its parameters."""
+
+    kind: str
+    name: str
+    settings: dict[str, Value]
+
+    def __str__(self) -> str:
+        if not self.settings:
+            return self.name
+        return f"{self.name}:" + ",".join(f"{key}={written(value)}" for key, value in self.settings.items())
+
+    def changed(self) -> dict[str, Value]:
+        """Return the settings that differ from their defaults."""
+        known = catalog.parameters(catalog.maker(self.kind, self.name))
+        return {key: value for key, value in self.settings.items() if value != known[key].default}
+
+    def make(self, *arguments: Any, **filled: Any) -> Any:
+        """Call the maker with the settings and those of ``filled`` that it asks for; its ValueErrors name the term."""
+        made = catalog.maker(self.kind, self.name)
+        signature = inspect.signature(made).parameters
+        keywords = {catalog.parameters(made)[key].name: value for key, value in self.settings.items()}
+        keywords |= {key: value for key, value in filled.items() if key in signature and key not in keywords}
+        try:
+            return made(*arguments, **keywords)
+        except (UserError, ValueError) as problem:
+            code = type(problem) if isinstance(problem, UserError) else UserError
+            raise code(f"{self.name}: {problem}") from problem
+
+
+def strategy(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:
+    """Parse a sum of strategies into its terms, in canonical order; ``flags`` as in ``parse``."""
+    terms = [parse("strategies", part, flags) for part in re.split(r"\+(?=\s*[A-Za-z_])", text)]
+    for name in {t.name for t in terms if sum(t.name == other.name for other in terms) > 1} - {NEUTRAL}:
+        raise UserError(f"'{name}' occurs more than once in '{text}'; write it once")
+    for flag in flags or {}:
+        takers = [t.name for t in terms if flag in t.settings]
+        if len(takers) > 1:
+            advice = " or ".join(f"--strategy {name}:{flag}={(flags or {})[flag]}+…" for name in takers)
+            raise UserError(f"--{flag} is taken by {' and '.join(takers)}; write {advice}")
+    kept = {t.name: t for t in sorted(terms, key=lambda t: t.name) if t.name != NEUTRAL}
+    return tuple(kept.values()) or (terms[0],)
+
+
+def canonical(terms: tuple[Term, ...]) -> str:
+    """Return the canonical text of a sum of terms."""
+    return "+".join(map(str, terms))
+
+
+def short(terms: tuple[Term, ...]) -> str:
+    """Return the text with only the parameters that differ from their defaults, for people to read."""
+    return "+".join(str(Term(t.kind, t.name, t.changed())) for t in terms)
+
+
+def parse(kind: str, text: str, flags: dict[str, str] | None = None) -> Term:
+    """Parse one ``name:key=value,…``; ``flags`` give further parameters, where the text is silent on them.
+
+    UserError for an unknown name or parameter, a value of the wrong type, a parameter given twice.
+    """
+    name, _, rest = text.strip().partition(":")
+    name = name.strip().replace("_", "-")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name):
+        raise UserError(f"'{text}' is not of the form name or name:key=value,key=value")
+    known = catalog.parameters(catalog.maker(kind, name))
+    given: dict[str, str] = {}
+    for assignment in rest.split(",") if rest else []:
+        key, equals, value = (piece.strip() for piece in assignment.partition("="))
+        key = key.replace("-", "_")
+        if not (key and equals and value):
+            raise UserError(f"'{assignment}' in '{text}' is not of the form key=value")
+        if key not in known:
+            raise UserError(f"'{name}' has no parameter '{key}'; it has {', '.join(known) or 'none'}")
+        if key in given:
+            raise UserError(f"'{key}' is given twice in '{text}'")
+        given[key] = value
+    given = {key: value for key, value in (flags or {}).items() if key in known} | given
+    return Term(
+        kind,
+        name,
+        {key: _read(name, key, given[key], p) if key in given else p.default for key, p in known.items()},
+    )
+
+
+def _read(name: str, key: str, text: str, parameter: inspect.Parameter) -> Value:
+    """Turn a text into the type of the parameter's default; a Literal annotation gives the choices."""
+    choices = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
+    kind = type(parameter.default)
+    wanted = {bool: "true or false", int: "a whole number", float: "a finite number"}.get(kind, "a text")
+    if choices:
+        wanted = f"one of {', '.join(map(str, choices))}"
+    problem = UserError(f"'{key}' of '{name}' must be {wanted}, got '{text}'")
+    if choices and text not in map(str, choices):
+        raise problem
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise problem
+        return text.lower() == "true"
+    if kind in (int, float):
+        try:
+            number: int | float = kind(text)
+        except ValueError:
+            raise problem from None
+        if not math.isfinite(number):
+            raise problem
+        return number
+    return text
+
+
+def written(value: Value) -> str:
+    """Write a value the way the grammar reads it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value)

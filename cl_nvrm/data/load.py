@@ -1,0 +1,148 @@
+"""Where data sets lie, and what happens when they do not.
+
+Under each root, in this order: torchvision's own layout (``MNIST/raw``), IDX files (``mnist/*-ubyte[.gz]``), class
+folders or zip archives of them (``cifar10/{train,test}/<class>/*.png``). Roots: the folder given, ``CL_NVRM_DATA``,
+the cache.
+"""
+
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from urllib.error import URLError
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from cl_nvrm.data import digits, folders, idx
+from cl_nvrm.data.images import Images, RawImages
+from cl_nvrm.errors import MissingData
+from cl_nvrm.spec import canonical_json
+
+EMBEDDED = "digits"
+DOWNLOAD_SECONDS = 5.0  # for each answer of a mirror
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
+
+
+def load(
+    choice: str, preferred: str = "mnist", folder: Path | None = None, warn: Callable[[str], None] = lambda _: None
+) -> Images:
+    """Return a data set by name; ``auto`` is ``preferred`` from disk, else by download, else the embedded digits.
+
+    ``warn`` hears one line when ``auto`` falls back. Any other name is strict: MissingData says where it was looked
+    for, or which file is damaged. ``digits`` is always there.
+    """
+    if choice != "auto":
+        return _cached_load(choice.lower().replace("_", "-"), folder)
+    found = _find(preferred, folder)
+    if found is None:
+        problem = _download(preferred)
+        if problem is not None:
+            warn(f"{preferred} is not on disk and could not be downloaded ({problem}); using the embedded '{EMBEDDED}'")
+            return _cached_load(EMBEDDED, folder)
+    return _cached_load(preferred, folder)
+
+
+def cache_folder() -> Path:
+    """Return where downloads and decoded images are kept; made on first use."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cl_nvrm" / "data"
+
+
+def roots(folder: Path | None) -> list[Path]:
+    """Return the folders a data set is looked for in, first to last."""
+    given = [folder, Path(os.environ["CL_NVRM_DATA"]) if os.environ.get("CL_NVRM_DATA") else None, cache_folder()]
+    return [root for root in given if root is not None]
+
+
+@lru_cache(maxsize=2)
+def _cached_load(name: str, folder: Path | None) -> Images:
+    if name == EMBEDDED:
+        return Images.standardised(name, _remembered(f"digits-{digits.VERSION}", digits.make))
+    found = _find(name, folder)
+    if found is None:
+        looked = ", ".join(str(root) for root in roots(folder))
+        raise MissingData(
+            f"No data set '{name}' under {looked}; put its files into a folder {name}/ there, name another folder with "
+            f"--data-dir, or write --data {EMBEDDED}"
+        )
+    return Images.standardised(name, found())
+
+
+def _find(name: str, folder: Path | None) -> Callable[[], RawImages] | None:
+    for root in roots(folder):
+        for place in (root / _TORCHVISION.get(name, name) / "raw", root / name):
+            if idx.present(place):
+                return partial(idx.read, place)
+        if folders.present(root / name):
+            return partial(_decoded, name, root / name)
+    return None
+
+
+def _decoded(name: str, folder: Path) -> RawImages:
+    key = hashlib.sha256(canonical_json(folders.sources(folder)).encode()).hexdigest()[:16]
+    return _remembered(f"{name}-{key}", partial(folders.read, folder))
+
+
+def _download(name: str) -> str | None:
+    """Fetch a data set through torchvision into the cache; return why not, in a few words, or None on success."""
+    if name not in _TORCHVISION:
+        return "no known source"
+    import torchvision
+
+    fetch = getattr(torchvision.datasets, _TORCHVISION[name])
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        # Into a folder of its own first: half a data set must never lie where a whole one is looked for.
+        with (
+            TemporaryDirectory(dir=cache_folder()) as fresh,
+            _socket_timeout(DOWNLOAD_SECONDS),
+            redirect_stdout(sys.stderr),
+        ):
+            fetch(fresh, download=True)  # checks every file against a known checksum
+            (Path(fresh) / _TORCHVISION[name]).replace(cache_folder() / _TORCHVISION[name])
+    except (URLError, OSError, RuntimeError, EOFError) as problem:
+        return ([line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__])[-1]
+    return None
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _remembered(key: str, make: Callable[[], RawImages]) -> RawImages:
+    """Return what ``make`` makes, from a checked copy in the cache if there is one."""
+    path = cache_folder() / "decoded" / f"{key}.safetensors"
+    try:
+        stored = load_file(path)
+        sums = bytes(stored.pop("sha256").tolist()).decode()
+        raw = RawImages(**stored)
+        if raw.sha256 == sums:
+            return raw
+    except (OSError, KeyError, TypeError, SafetensorError):
+        pass  # not there, or damaged: made anew below
+    raw = make()
+    with suppress(OSError):  # a cache that cannot be written costs seconds, not results
+        _store(path, raw)
+    return raw
+
+
+def _store(path: Path, raw: RawImages) -> None:
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {part: getattr(raw, part).contiguous() for part in idx.FILES}
+    tensors["sha256"] = torch.tensor(list(raw.sha256.encode()), dtype=torch.uint8)
+    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(save(tensors))
+    Path(file.name).replace(path)

@@ -1,0 +1,47 @@
+"""Fully connected ReLU network with one or several output layers."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """``depth`` hidden layers of ``width`` ReLUs, then one linear output layer a head.
+
+    Inputs of any shape (n, …) are flattened. With several heads, ``task`` says which head each sample goes through: one
+    number for all, or a tensor (n,). Logits are (n, classes). This is the network of Xie et al. 2021, experiment 4, at
+    width 1024 and depth 2.
+    """
+
+    def __init__(self, inputs: int, classes: int, *, width: int = 1024, depth: int = 2, heads: int = 1) -> None:
+        super().__init__()
+        sizes = [inputs] + [width] * depth
+        layers: list[nn.Module] = [nn.Flatten()]
+        for fan_in, fan_out in pairwise(sizes):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.classes = classes
+        self.heads = nn.ModuleList(nn.Linear(sizes[-1], classes) for _ in range(heads))
+
+    def forward(self, x: Tensor, task: Tensor | int = 0) -> Tensor:
+        """Return the logits (n, classes)."""
+        features: Tensor = self.trunk(x)
+        if len(self.heads) == 1:
+            return self._head(0, features)
+        labels = [task] if isinstance(task, int) else sorted(set(task.tolist()))
+        if len(labels) == 1:
+            return self._head(labels[0], features)
+        logits = features.new_empty(len(features), self.classes)
+        for label in labels:
+            chosen = task == label
+            logits[chosen] = self._head(label, features[chosen])
+        return logits
+
+    def _head(self, label: int, features: Tensor) -> Tensor:
+        logits: Tensor = self.heads[label](features)
+        return logits
+
+
+def model(inputs: int, classes: int, *, width: int = 1024, depth: int = 2, heads: int) -> MLP:
+    """Build an MLP; ``inputs``, ``classes`` and ``heads`` come from the benchmark."""
+    return MLP(inputs, classes, width=width, depth=depth, heads=heads)

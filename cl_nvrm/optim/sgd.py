@@ -1,0 +1,13 @@
+"""Stochastic gradient descent with optional momentum, as torch has it, in its fused form."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch.optim import SGD
+
+
+def optimizer(
+    params: Iterable[Any], *, lr: float, weight_decay: float, momentum: float = 0.0, nesterov: bool = False
+) -> SGD:
+    """Build it for a run; ``lr`` and ``weight_decay`` come from the run."""
+    return SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)

@@ -1,0 +1,112 @@
+"""QuadraticPenalty: what EWC and SI share, a pull of each weight towards where earlier tasks left it.
+
+The sum over past tasks Σ_k F_k (θ - θ_k)² equals S (θ - μ)² + c, with S = Σ F_k, μ the F-weighted mean of the θ_k and
+c the weighted scatter around it (the parallel-axis theorem). So two tensors and one number hold any number of tasks,
+exactly; all three are sums of non-negative terms, so nothing cancels in floating point.
+"""
+
+import math
+from typing import Any
+
+import torch
+from avalanche.core import SupervisedPlugin
+from torch import Tensor
+
+from cl_nvrm.errors import UserError
+
+Weights = dict[str, Tensor]
+
+
+class QuadraticPenalty(SupervisedPlugin):
+    """Adds ``strength`` · Σ importance (θ - anchor)² to the loss.
+
+    The penalty's value joins ``strategy.loss`` before the backward pass; its gradient, taken at the weights of that
+    moment (under NVRM the perturbed ones), joins ``p.grad`` before the optimizer's step. Kept out of the autograd
+    graph, it costs two passes over the weights, and ``p.grad`` right after the backward pass is the gradient of the
+    data loss alone.
+    """
+
+    name: str  # the order in which several penalties are summed, so that the order of plug-ins does not matter
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        if not (math.isfinite(strength) and strength >= 0):
+            raise UserError(f"the penalty's strength must be a finite number of at least 0, got {strength}")
+        self.strength = strength
+        self.importance: Weights = {}
+        self.anchor: Weights = {}
+        self.scatter = 0.0
+        self.diagnostics: dict[str, float] = {}
+
+    @torch.no_grad()
+    def remember(self, importance: Weights, weights: Weights) -> None:
+        """Add one task: its importances (≥ 0) and its final weights, each by parameter name.
+
+        RuntimeError if every importance is 0: such a regulariser does nothing and would pass for the plain method.
+        """
+        total = sum(float(f.sum()) for f in importance.values())
+        if not total > 0:
+            raise RuntimeError(f"every importance of {self.name} is 0 after this task, so its penalty would do nothing")
+        for name, new in importance.items():
+            old = _grown(self.importance.get(name), new)
+            mean = _grown(self.anchor.get(name), new)
+            both = old + new
+            gap = weights[name] - mean
+            share = torch.where(both > 0, new / both, torch.ones_like(both))
+            self.scatter += float((old * share * gap.square()).sum())
+            self.importance[name] = both
+            self.anchor[name] = torch.where(share == 1, weights[name], mean + share * gap)
+        self.diagnostics = {
+            "importance_sum": total,
+            "importance_max": max(float(f.max()) for f in importance.values()),
+            "importance_nonzero": sum(int((f > 0).sum()) for f in importance.values())
+            / sum(f.numel() for f in importance.values()),
+        }
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Add the penalty's value to the loss and keep its gradient for ``before_update``."""
+        if self.importance:
+            value, gradients = self._evaluate(strategy.model, strategy.loss.device)
+            strategy.loss = strategy.loss + value
+            strategy.__dict__.setdefault("penalty_gradients", {})[self.name] = gradients
+
+    @torch.no_grad()
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Add the gradients of all penalties to ``p.grad``, once, summed in the order of their names."""
+        pending: dict[str, Weights] = strategy.__dict__.pop("penalty_gradients", {})
+        total: Weights = {}
+        for _, gradients in sorted(pending.items()):
+            for name, gradient in gradients.items():
+                total[name] = total[name] + gradient if name in total else gradient
+        for name, parameter in strategy.model.named_parameters():
+            if name in total:
+                parameter.grad = total[name] if parameter.grad is None else parameter.grad.add_(total[name])
+
+    @torch.no_grad()
+    def _evaluate(self, model: torch.nn.Module, device: torch.device) -> tuple[Tensor, Weights]:
+        """The penalty and its gradient at the present weights."""
+        gradients: Weights = {}
+        total = torch.full((), self.scatter, device=device)
+        for name, parameter in model.named_parameters():
+            if name in self.importance and parameter.requires_grad:
+                gap = parameter - _grown(self.anchor[name], parameter)
+                pull = _grown(self.importance[name], parameter) * gap
+                total += torch.dot(pull.flatten(), gap.flatten())
+                gradients[name] = pull.mul_(2 * self.strength)
+        return self.strength * total, gradients
+
+
+def trainable_weights(model: torch.nn.Module) -> Weights:
+    """Return detached copies of the trainable parameters by name."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _grown(old: Tensor | None, like: Tensor) -> Tensor:
+    """Return ``old`` in the shape of ``like``, zeros where a layer has grown since."""
+    if old is None:
+        return torch.zeros_like(like)
+    if old.shape == like.shape:
+        return old
+    grown = torch.zeros_like(like)
+    grown[tuple(slice(size) for size in old.shape)] = old
+    return grown

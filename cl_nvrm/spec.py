@@ -1,0 +1,93 @@
+"""RunSpec and RunResult: what a run is, and what came of it, as plain values that turn into JSON and back.
+
+These two are all that travels between processes and into the store.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+SCHEMA = 1
+Status = Literal["done", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's outcome, every default spelled out.
+
+    ``strategy``, ``benchmark`` and ``optimizer`` are canonical texts of ``compose``; ``dataset_sha256`` is the
+    fingerprint of the images and labels, so that two data sets of one name are never confused. Device and threads are
+    not part of it: they change a result in its last bits only, and the result records them.
+    """
+
+    strategy: str
+    benchmark: str
+    dataset: str
+    dataset_sha256: str
+    seed: int
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    weight_decay: float
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that name this spec and no other."""
+        return hashlib.sha256(canonical_json({"schema": SCHEMA, **asdict(self)}).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run measured; ``accuracy[t][k]`` in [0, 1] is the accuracy on task k after training on task t.
+
+    A diverged run keeps the rows it had; a failed one has none and says why in ``error``. Seconds are wall-clock.
+    """
+
+    spec: RunSpec
+    status: Status
+    accuracy: tuple[tuple[float, ...], ...] = ()
+    losses: tuple[tuple[float, ...], ...] = ()
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the spec."""
+        return self.spec.id
+
+    def to_json(self) -> str:
+        """Return this result as an indented JSON text with schema number and id."""
+        return json.dumps({"schema": SCHEMA, "id": self.id, **asdict(self)}, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunResult":
+        """Read what ``to_json`` wrote; ValueError says what is wrong with any other text."""
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+            raise ValueError(f"not a run of schema {SCHEMA}")
+        try:
+            spec = RunSpec(**values["spec"])
+            known = {f.name: values[f.name] for f in fields(cls) if f.name != "spec"}
+        except (KeyError, TypeError) as problem:
+            raise ValueError(f"a field is missing or foreign ({problem})") from problem
+        if values.get("id") != spec.id:
+            raise ValueError("the id does not fit the settings")
+        for name in ("accuracy", "losses"):
+            known[name] = tuple(tuple(row) for row in known[name])
+        return cls(spec=spec, **known)
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a plain value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def derived_seed(seed: int, *purpose: str | int) -> int:
+    """Return a seed in [0, 2⁶³) for one purpose of one run; different purposes are independent of each other."""
+    digest = hashlib.sha256(canonical_json([seed, *purpose]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

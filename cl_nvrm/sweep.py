@@ -1,0 +1,102 @@
+"""Sweep: many specs through worker processes into a store, skipping what is there already."""
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.store import Store
+
+BACKENDS = ("loky", "dask", "ray")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where runs are computed: ``jobs`` processes (0: as many as fit) on ``device``, with data from ``data_dir``."""
+
+    jobs: int = 0
+    backend: str = "loky"
+    device: str = "cpu"
+    data_dir: Path | None = None
+
+    def for_runs(self, count: int) -> tuple[int, int]:
+        """Return the number of processes and of torch threads in each for ``count`` runs.
+
+        Processes beat threads at these sizes, so several runs take one thread each; a GPU is given one process.
+        """
+        most = self.jobs or (joblib.cpu_count() if self.device == "cpu" else 1)
+        jobs = max(1, min(count, most))
+        return jobs, 1 if jobs > 1 else min(2, joblib.cpu_count())
+
+
+def sweep(
+    specs: Iterable[RunSpec],
+    store: Store,
+    workers: Workers,
+    *,
+    fresh: bool = False,
+    on_result: Callable[[RunResult], None] = lambda _: None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> list[RunResult]:
+    """Return the results of all specs in order, computing those that are not in the store (all of them if ``fresh``).
+
+    Each result is stored the moment it arrives. A run that diverges or fails does not stop the others; a failed one
+    is not stored, so the next sweep tries it again. ``on_progress`` hears the share of the present run that is done,
+    where one process does all.
+    """
+    specs = list(specs)
+    results = {} if fresh else {spec.id: found for spec in specs if (found := store.get(spec.id)) is not None}
+    missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())
+    jobs, threads = workers.for_runs(len(missing))
+    calls = [joblib.delayed(_attempt)(spec, workers, threads, on_progress if jobs == 1 else None) for spec in missing]
+    with _engine(workers.backend, jobs):
+        for result in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls) if calls else ():
+            if result.status != "failed":
+                store.save(result)
+            results[result.id] = result
+            on_result(result)
+    return [results[spec.id] for spec in specs]
+
+
+def _attempt(spec: RunSpec, workers: Workers, threads: int, progress: Callable[[float], None] | None) -> RunResult:
+    # Imported here: the process that only hands out runs need not load Avalanche.
+    from cl_nvrm.train import run_one
+
+    try:
+        return run_one(
+            spec,
+            data_dir=workers.data_dir,
+            device=workers.device,
+            threads=threads,
+            progress=progress or (lambda _: None),
+        )
+    except Exception as problem:
+        text = f"{type(problem).__name__}: {problem}"
+        return RunResult(spec, "failed", error=text, provenance={"traceback": traceback.format_exc()})
+
+
+@contextmanager
+def _engine(backend: str, jobs: int) -> Iterator[None]:
+    if backend == "loky" or jobs == 1:
+        yield
+        return
+    try:
+        if backend == "ray":
+            from ray.util.joblib import register_ray
+
+            register_ray()
+        else:
+            import distributed
+
+            distributed.Client.current()
+    except ImportError as problem:
+        raise UserError(f"--backend {backend} needs more: pip install 'cl_nvrm[{backend}]'") from problem
+    except ValueError as problem:
+        raise UserError("--backend dask needs a dask.distributed Client in this process; start one first") from problem
+    with joblib.parallel_config(backend=backend):
+        yield

@@ -1,0 +1,217 @@
+"""run_one: one spec in, one result out."""
+
+import platform
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from avalanche.models import avalanche_forward
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+
+from cl_nvrm import compose, data
+from cl_nvrm.benchmark import Benchmark, ShuffledBatches, TaskData, task_data
+from cl_nvrm.catalog import maker, needs_data
+from cl_nvrm.errors import Diverged, MissingData
+from cl_nvrm.plugins.loss_record import LossRecord
+from cl_nvrm.spec import RunResult, RunSpec, Status, derived_seed
+
+EVAL_BATCH = 1000
+Progress = Callable[[float], None]
+
+
+class Strategy(SupervisedTemplate):
+    """Avalanche's supervised strategy, fed from tensors where the data allow it.
+
+    The order of batches depends on the run's seed, the task and the epoch alone, so runs with and without noise see
+    the same ones. A plug-in that changes the data or the loader (replay, say) gets Avalanche's own loader.
+    """
+
+    def __init__(self, *, seed: int, **arguments: Any) -> None:
+        super().__init__(evaluator=_silent_evaluator(), **arguments)
+        self.seed = seed
+
+    def make_train_dataloader(self, **arguments: Any) -> None:
+        """Set ``self.dataloader``."""
+        tensors = task_data(self.adapted_dataset)
+        if tensors is None:
+            super().make_train_dataloader(**arguments)
+            return
+        task = self.experience.current_experience
+        self.dataloader = ShuffledBatches(
+            tensors,
+            self.train_mb_size,
+            lambda: derived_seed(self.seed, "batches", task, self.clock.train_exp_epochs),
+        )
+
+
+def run_one(
+    spec: RunSpec,
+    *,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress = lambda _: None,
+) -> RunResult:
+    """Train through all tasks, evaluating every task after each; a diverged run comes back with what it had.
+
+    ``progress`` hears the share of the run that is done, after each task. The result's bits depend on the spec, the
+    device and the number of ``threads`` (None: torch's present one). Errors of plug-ins come out as they are.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    benchmark, images = build_benchmark(spec, data_dir, device)
+    seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in ("init", "batches", "training", "benchmark")}
+    torch.manual_seed(seeds["init"])
+    model = benchmark.model().to(device)
+    torch.manual_seed(seeds["training"])
+    plugins = build_plugins(spec)
+    record = LossRecord()
+    strategy = Strategy(
+        seed=seeds["batches"],
+        model=model,
+        optimizer=build_optimizer(spec, model),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=spec.batch_size,
+        train_epochs=spec.epochs,
+        device=torch.device(device),
+        plugins=[*(p for p in plugins.values() if p is not None), record],
+    )
+    accuracy: list[tuple[float, ...]] = []
+    losses: list[tuple[float, ...]] = []
+    diagnostics: dict[str, list[dict[str, float]]] = {}
+    train_seconds = eval_seconds = 0.0
+    status: Status = "done"
+    error = None
+    for task, experience in enumerate(benchmark.streams().train_stream):
+        start = time.perf_counter()
+        try:
+            strategy.train(experience, reset_optimizer_state=benchmark.recipe.fresh_optimizer)
+        except Diverged as problem:
+            status, error = "diverged", f"task {task + 1}: {problem}"
+            break
+        finally:
+            train_seconds += time.perf_counter() - start
+        start = time.perf_counter()
+        accuracy.append(tuple(accuracy_on(model, test) for test in benchmark.test))
+        eval_seconds += time.perf_counter() - start
+        losses.append(tuple(record.epochs))
+        for name, plugin in plugins.items():
+            if getattr(plugin, "diagnostics", None):
+                diagnostics.setdefault(name, []).append(dict(plugin.diagnostics))
+        progress((task + 1) / len(benchmark.train))
+    return RunResult(
+        spec=spec,
+        status=status,
+        accuracy=tuple(accuracy),
+        losses=tuple(losses),
+        diagnostics=diagnostics,
+        provenance={
+            **provenance(),
+            "device": _device_name(device),
+            "threads": torch.get_num_threads(),
+            "scenario": benchmark.scenario,
+            "heads": benchmark.heads,
+            "chance": benchmark.chance,
+            "train_images": len(images.train_y) if images else None,
+            "seeds": seeds,
+            **benchmark.details,
+        },
+        train_seconds=round(train_seconds, 3),
+        eval_seconds=round(eval_seconds, 3),
+        error=error,
+    )
+
+
+@torch.no_grad()
+def accuracy_on(model: nn.Module, test: TaskData) -> float:
+    """Return the share of a task's samples the model gets right; modes and random state stay as they are."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    correct = torch.zeros((), dtype=torch.long, device=test.images.device)
+    for x, y, t in test.batches(EVAL_BATCH):
+        logits = avalanche_forward(model, x, t)
+        correct += (logits.argmax(1) == y).sum()
+    for module, mode in modes.items():
+        module.training = mode
+    return int(correct) / len(test)
+
+
+def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
+    """Build the spec's benchmark; MissingData if the data on disk are not those of the spec."""
+    term = compose.parse("benchmarks", spec.benchmark)
+    images = None
+    if needs_data(maker("benchmarks", term.name)):
+        images = data.load(spec.dataset, folder=data_dir)
+        if images.sha256 != spec.dataset_sha256:
+            raise MissingData(f"'{spec.dataset}' has changed on disk since this run was planned; plan it again")
+        images = images.to(device)
+    made: Benchmark = term.make(*([images] if images else []), seed=derived_seed(spec.seed, "benchmark"))
+    if images is None and device != "cpu":
+        for task in (*made.train, *made.test):
+            task.images, task.labels = task.images.to(device), task.labels.to(device)
+    return made, images
+
+
+def build_plugins(spec: RunSpec) -> dict[str, Any]:
+    """Build a fresh plug-in for each term of the strategy; a term's seed depends on its name, not on the others."""
+    return {
+        term.name: term.make(seed=derived_seed(spec.seed, "strategy", term.name))
+        for term in compose.strategy(spec.strategy)
+    }
+
+
+def build_optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
+    """Build the spec's optimizer over all parameters of the model."""
+    term = compose.parse("optimizers", spec.optimizer)
+    made: torch.optim.Optimizer = term.make(
+        model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=derived_seed(spec.seed, "optimizer")
+    )
+    return made
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Return what made a result: packages, Python, platform, and the commit if this is a checkout."""
+    versions = {}
+    for package in ("cl_nvrm", "torch", "torchvision", "avalanche-lib", "numpy"):
+        with suppress(ModuleNotFoundError):
+            versions[package] = version(package)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **_commit(),
+    }
+
+
+def _commit() -> dict[str, Any]:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").is_file():
+        return {}
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain", "-uno").strip())}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def _silent_evaluator() -> EvaluationPlugin:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No loggers specified")  # accuracy is computed from the model instead
+        return EvaluationPlugin()
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
