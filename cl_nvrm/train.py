@@ -1,5 +1,6 @@
 """run_one: one spec in, one result out."""
 
+import hashlib
 import platform
 import subprocess
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from avalanche.models import avalanche_forward
+from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
@@ -72,7 +74,7 @@ def run_one(
     seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in ("init", "batches", "training", "benchmark")}
     torch.manual_seed(seeds["init"])
     model = benchmark.model().to(device)
-    torch.manual_seed(seeds["training"])
+    RNGManager.set_random_seeds(seeds["training"])  # torch, numpy and random: plug-ins may use any of them
     plugins = build_plugins(spec)
     record = LossRecord()
     strategy = Strategy(
@@ -116,6 +118,7 @@ def run_one(
         diagnostics=diagnostics,
         provenance={
             **provenance(),
+            "weights_sha256": fingerprint(model),
             "device": _device_name(device),
             "threads": torch.get_num_threads(),
             "scenario": benchmark.scenario,
@@ -143,6 +146,15 @@ def accuracy_on(model: nn.Module, test: TaskData) -> float:
     for module, mode in modes.items():
         module.training = mode
     return int(correct) / len(test)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return sixteen hexadecimal digits over every bit of the model's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
