@@ -27,6 +27,9 @@ def benchmark(
     ``subset`` keeps that many training images (0: all); ``holdout`` takes that many of them away and tests on these
     instead of the test images, for choosing hyperparameters.
 
+    ``fresh_optimizer`` starts each task with a new optimizer; plain training does better so on held-out training images
+    (mean 74.1 % against 67.7 %, five seeds), and the paper's wording allows it.
+
     The network, one epoch a task and Adam are those of Xie et al. 2021, appendix C.2, whose text lost its numbers.
     Batch 256, learning rate 1e-3 and no weight decay are usual choices for this network, not tuned for any strategy.
     """

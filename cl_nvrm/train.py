@@ -74,7 +74,7 @@ def run_one(
     seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in ("init", "batches", "training", "benchmark")}
     torch.manual_seed(seeds["init"])
     model = benchmark.model().to(device)
-    RNGManager.set_random_seeds(seeds["training"])  # torch, numpy and random: plug-ins may use any of them
+    RNGManager.set_random_seeds(seeds["training"] % 2**32)  # torch, numpy (32 bits) and random: plug-ins may use any
     plugins = build_plugins(spec)
     record = LossRecord()
     strategy = Strategy(

@@ -1,4 +1,9 @@
-"""Synaptic intelligence: importances from the training path (Zenke, Poole and Ganguli 2017)."""
+"""Synaptic intelligence: importances from the training path (Zenke, Poole and Ganguli 2017).
+
+The default c had the best mean accuracy on Permuted MNIST with 10,000 held-out training images, out of 0.03 to 300 in
+steps of about 3 (two seeds). The published 0.1 is for 20 epochs a task: Ω grows with the path, which one epoch keeps
+short.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +11,7 @@ if TYPE_CHECKING:
     from cl_nvrm.plugins.si import SIPlugin
 
 
-def plugin(*, c: float = 0.1, xi: float = 0.1) -> "SIPlugin":
+def plugin(*, c: float = 30.0, xi: float = 0.1) -> "SIPlugin":
     """Penalise c Σ Ω (θ - θ*)²."""
     from cl_nvrm.plugins.si import SIPlugin
 

@@ -44,7 +44,7 @@ for _event in EVENTS:
 def test_noise_is_on_for_forward_and_backward_only(train_toy):
     nvrm = NVRMPlugin(0.05)
     recorder = Recorder(nvrm)
-    strategy, _ = train_toy([nvrm, recorder], strategy_class=Naive, eval_every=1)
+    train_toy([nvrm, recorder], strategy_class=Naive, eval_every=1)
     noisy = {event for event, states in recorder.seen.items() if True in states}
     assert noisy == {"before_forward", "after_forward", "before_backward"}
     assert {"before_eval_forward", "after_training_iteration", "before_update"} <= recorder.seen.keys()

@@ -230,10 +230,10 @@ def test_the_published_argument_names_are_accepted():
 def test_the_authors_update_sequence_is_reproduced():
     """The authors' algorithm 1, from its formulas, against our optimizer driven at their cadence.
 
-    Theirs: noise is added at the end of step(), so the first gradient is clean; every num_iters steps it is taken out and none is
-    added, so the first gradient of each epoch is clean, too. Ours does the same where zero_grad() follows step() and
-    denoise() is called once an epoch. The differences that are left, on purpose: we restore a copy where they subtract (equal up
-    to rounding), and our weight decay sees clean weights (here it is off).
+    Theirs: noise is added at the end of step(), so the first gradient is clean; every num_iters steps it is taken out
+    and none is added, so the first gradient of each epoch is clean, too. Ours does the same where zero_grad() follows
+    step() and denoise() is called once an epoch. The differences that are left, on purpose: we restore a copy where
+    they subtract (equal up to rounding), and our weight decay sees clean weights (here it is off).
     """
     lr, b, num_iters, data = 0.1, 0.05, 3, batches(9)
     ours = network()

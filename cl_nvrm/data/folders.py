@@ -20,7 +20,7 @@ def present(folder: Path) -> bool:
     return any(folder.glob("*.zip")) or (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
-def sources(folder: Path) -> list[tuple[str, int, int]]:
+def listing(folder: Path) -> list[tuple[str, int, int]]:
     """List what the images come from, as (name, size, time of change in ns), to know when a cached copy is stale."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in SUFFIXES | {".zip"})
     return [(p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in files]

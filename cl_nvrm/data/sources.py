@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 from urllib.error import URLError
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 
 from cl_nvrm.data import digits, folders, idx
 from cl_nvrm.data.images import Images, RawImages
@@ -84,7 +85,7 @@ def _find(name: str, folder: Path | None) -> Callable[[], RawImages] | None:
 
 
 def _decoded(name: str, folder: Path) -> RawImages:
-    key = hashlib.sha256(canonical_json(folders.sources(folder)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(canonical_json(folders.listing(folder)).encode()).hexdigest()[:16]
     return _remembered(f"{name}-{key}", partial(folders.read, folder))
 
 
@@ -138,11 +139,9 @@ def _remembered(key: str, make: Callable[[], RawImages]) -> RawImages:
 
 
 def _store(path: Path, raw: RawImages) -> None:
-    import torch
-
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {part: getattr(raw, part).contiguous() for part in idx.FILES}
     tensors["sha256"] = torch.tensor(list(raw.sha256.encode()), dtype=torch.uint8)
-    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(save(tensors))
-    Path(file.name).replace(path)
+    with TemporaryDirectory(dir=path.parent) as fresh:
+        save_file(tensors, Path(fresh) / path.name)
+        (Path(fresh) / path.name).replace(path)  # two processes that store the same thing do no harm

@@ -1,0 +1,74 @@
+import subprocess
+import sys
+
+import pytest
+
+from cl_nvrm import catalog
+from cl_nvrm.errors import UserError
+
+PLUGIN = '"""A stranger\'s strategy."""\n\n\ndef plugin(*, strength: float = 0.5) -> None: ...\n'
+
+
+@pytest.fixture
+def strangers(monkeypatch, tmp_path):
+    """A folder of somebody else's, as CL_NVRM_PLUGINS would add it."""
+    import cl_nvrm
+
+    (tmp_path / "strategies").mkdir()
+    monkeypatch.setattr(cl_nvrm, "__path__", [*cl_nvrm.__path__, str(tmp_path)])
+    return tmp_path / "strategies"
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_every_entry_has_a_summary_and_plain_parameters(kind):
+    assert catalog.names(kind)
+    for name in catalog.names(kind):
+        made = catalog.maker(kind, name)
+        assert catalog.summary(made).endswith((".", ")"))
+        for parameter in catalog.parameters(made).values():
+            assert isinstance(parameter.default, bool | int | float | str)
+
+
+def test_a_file_in_a_named_folder_is_a_strategy(strangers):
+    (strangers / "my_method.py").write_text(PLUGIN)
+    (strangers / "notes.py").write_text("x = 1\n")
+    assert "my-method" in catalog.names("strategies") and "notes" not in catalog.names("strategies")
+    for name in ("my-method", "my_method"):
+        assert list(catalog.parameters(catalog.maker("strategies", name))) == ["strength"]
+
+
+def test_two_files_of_one_name_are_refused(strangers):
+    (strangers / "ewc.py").write_text(PLUGIN)
+    with pytest.raises(UserError, match="claimed more than once"):
+        catalog.maker("strategies", "ewc")
+
+
+def test_an_entry_point_of_another_distribution_is_a_strategy(monkeypatch, tmp_path):
+    (tmp_path / "theirs.py").write_text(PLUGIN)
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cl_nvrm.strategies]\ntheirs = theirs:plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "theirs" in catalog.names("strategies")
+    assert catalog.summary(catalog.maker("strategies", "theirs")) == "A stranger's strategy."
+
+
+def test_names_are_known_without_importing_torch():
+    code = "import sys; from cl_nvrm.arguments import _parser; _parser().format_help(); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "False"
+
+
+def test_the_folder_variable_is_read(tmp_path):
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "via_variable.py").write_text(PLUGIN)
+    code = "from cl_nvrm import catalog; print(catalog.names('strategies'))"
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"CL_NVRM_PLUGINS": str(tmp_path), "PATH": ""},
+    ).stdout
+    assert "via-variable" in out and "ewc" in out

@@ -1,0 +1,322 @@
+import gzip
+import hashlib
+import io
+import os
+import socket
+import struct
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+from cl_nvrm import data
+from cl_nvrm.data import digits, idx
+from cl_nvrm.data import sources as loading
+from cl_nvrm.data.images import Images, RawImages
+from cl_nvrm.errors import MissingData
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch, tmp_path):
+    """Each test starts with an empty cache folder and nothing remembered in the process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    loading._cached_load.cache_clear()
+
+
+def pixels(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+
+
+def encoded(array):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write_idx(folder, *, zipped=True, train=50, test=20):
+    folder.mkdir(parents=True)
+    parts = {
+        "train_x": pixels(train),
+        "train_y": (np.arange(train) % 10).astype(np.uint8),
+        "test_x": pixels(test, 1),
+        "test_y": (np.arange(test) % 10).astype(np.uint8),
+    }
+    for part, name in idx.FILES.items():
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(encoded(parts[part])))
+        else:
+            (folder / name).write_bytes(encoded(parts[part]))
+    return parts
+
+
+@pytest.mark.parametrize("place", ["mnist", "MNIST/raw"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_idx_files_are_found_in_either_layout(tmp_path, place, zipped):
+    parts = write_idx(tmp_path / place, zipped=zipped)
+    images = data.load("mnist", folder=tmp_path)
+    assert images.train_x.shape == (50, 1, 28, 28) and images.classes == 10
+    assert images.test_y.tolist() == parts["test_y"].tolist()
+    assert images.sha256 == data.load("MNIST", folder=tmp_path).sha256
+
+
+def test_pixels_are_those_of_totensor_and_normalize_bit_for_bit(tmp_path):
+    write_idx(tmp_path / "MNIST" / "raw", zipped=False)
+    theirs = MNIST(
+        str(tmp_path), transform=transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    )
+    ours = data.load("mnist", folder=tmp_path)
+    for i in range(50):
+        assert torch.equal(ours.train_x[i], theirs[i][0]) and int(ours.train_y[i]) == theirs[i][1]
+
+
+def test_other_sets_are_standardised_by_their_training_pixels(tmp_path):
+    write_idx(tmp_path / "mine")
+    images = data.load("mine", folder=tmp_path)
+    assert float(images.train_x.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(images.train_x.std()) == pytest.approx(1, abs=1e-4)
+
+
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_folders(folder, *, archive=False, bad=None, colour=False):
+    files = {}
+    for split, count in (("train", 6), ("test", 4)):
+        for i, image in enumerate(pixels(count)):
+            array = np.stack([image] * 3, -1) if colour else image
+            files[f"{split}/{'cat' if i % 2 else 'dog'}/{i:03}.png"] = png(array)
+    files |= bad or {}
+    folder.mkdir(parents=True)
+    if archive:
+        with (
+            zipfile.ZipFile(folder / "train.zip", "w") as train,
+            zipfile.ZipFile(folder / "test.zip", "w") as test,
+        ):
+            for name, content in files.items():
+                (train if name.startswith("train") else test).writestr(f"set/{name}", content)
+    else:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_class_folders_and_zip_archives_of_them_are_the_same_set(tmp_path, colour):
+    write_folders(tmp_path / "plain", colour=colour)
+    write_folders(tmp_path / "zipped", archive=True, colour=colour)
+    plain, zipped = (data.load(name, folder=tmp_path) for name in ("plain", "zipped"))
+    assert plain.train_x.shape == (6, 3 if colour else 1, 28, 28)
+    assert plain.train_y.tolist() == [0, 0, 0, 1, 1, 1]  # cat before dog
+    assert plain.sha256 == zipped.sha256
+
+
+def test_decoded_folders_are_kept_and_made_anew_when_a_file_changes_or_the_copy_is_damaged(tmp_path):
+    write_folders(tmp_path / "pets")
+    first = data.load("pets", folder=tmp_path)
+    (copy,) = (tmp_path / "cache").rglob("*.safetensors")
+    copy.write_bytes(copy.read_bytes()[:-100] + bytes(100))
+    loading._cached_load.cache_clear()
+    assert data.load("pets", folder=tmp_path).sha256 == first.sha256
+    (tmp_path / "pets/train/dog/000.png").write_bytes(png(pixels(9)[8]))
+    loading._cached_load.cache_clear()
+    assert data.load("pets", folder=tmp_path).sha256 != first.sha256
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"train/cat/001.png": b"not an image"}, r"train/cat/001.png is not an image"),
+        ({"train/cat/009.png": png(np.zeros((5, 5), np.uint8))}, r"009.png is \(5, 5\), the images before it"),
+    ],
+)
+def test_a_bad_image_is_named(tmp_path, bad, says):
+    write_folders(tmp_path / "pets", bad=bad)
+    with pytest.raises(MissingData, match=says):
+        data.load("pets", folder=tmp_path)
+
+
+def test_an_archive_that_is_none_is_named(tmp_path):
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "a.zip").write_bytes(b"PK nonsense")
+    with pytest.raises(MissingData, match=r"a\.zip cannot be read"):
+        data.load("pets", folder=tmp_path)
+
+
+def test_a_set_without_test_images_is_refused(tmp_path):
+    write_folders(tmp_path / "pets")
+    for file in (tmp_path / "pets" / "test").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(MissingData, match="no images under test/"):
+        data.load("pets", folder=tmp_path)
+
+
+def damage(folder, how):
+    images = folder / "train-images-idx3-ubyte.gz"
+    labels = folder / "train-labels-idx1-ubyte.gz"
+    if how == "missing":
+        images.unlink()
+    elif how == "cut gzip":
+        images.write_bytes(images.read_bytes()[:500])
+    elif how == "no gzip":
+        images.write_bytes(b"hello")
+    elif how == "cut idx":
+        images.write_bytes(gzip.compress(gzip.decompress(images.read_bytes())[:-1]))
+    elif how == "labels for images":
+        images.write_bytes(labels.read_bytes())
+    elif how == "empty":
+        images.write_bytes(gzip.compress(b""))
+    elif how == "counts":
+        labels.write_bytes(gzip.compress(encoded(np.zeros(7, np.uint8))))
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("missing", "train-images-idx3-ubyte.* is missing beside the other files"),
+        ("cut gzip", "train-images-idx3-ubyte.gz cannot be read"),
+        ("no gzip", "train-images-idx3-ubyte.gz cannot be read"),
+        ("cut idx", "train-images-idx3-ubyte.gz is cut short"),
+        ("labels for images", "is not an IDX file of 3-dimensional bytes"),
+        ("empty", "is not an IDX file"),
+        ("counts", "50 train images but 7 labels"),
+    ],
+)
+def test_damaged_idx_files_are_named(tmp_path, how, says):
+    write_idx(tmp_path / "mnist")
+    damage(tmp_path / "mnist", how)
+    with pytest.raises(MissingData, match=says):
+        data.load("auto", folder=tmp_path)  # auto does not paper over a damaged set, either
+
+
+def test_a_set_that_is_nowhere_says_where_it_was_looked_for(tmp_path):
+    with pytest.raises(MissingData, match=rf"No data set 'mnist' under {tmp_path}/x, .*--data digits"):
+        data.load("mnist", folder=tmp_path / "x")
+
+
+def test_the_folder_given_comes_before_the_variable_and_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CL_NVRM_DATA", str(tmp_path / "b"))
+    assert loading.roots(tmp_path / "a") == [tmp_path / "a", tmp_path / "b", loading.cache_folder()]
+    write_idx(tmp_path / "b" / "mnist", train=30)
+    assert len(data.load("mnist", folder=tmp_path / "a").train_y) == 30
+
+
+def test_auto_falls_back_to_the_embedded_digits_with_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(digits, "make", lambda: small())
+    heard = []
+    images = data.load("auto", warn=heard.append)
+    assert images.name == "digits" and len(heard) == 1
+    assert "could not be downloaded" in heard[0] and "digits" in heard[0]
+    assert not list((tmp_path / "cache").rglob("*ubyte*"))  # nothing half-downloaded is left
+
+
+def small():
+    x = torch.from_numpy(pixels(20))[:, None]
+    return RawImages(x, torch.arange(20) % 10, x.clone(), torch.arange(20) % 10)
+
+
+@pytest.fixture
+def mirror(monkeypatch, tmp_path):
+    """A mirror on this machine that torchvision downloads from, by its own code, checksums included."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        yield
+        server.shutdown()
+
+
+def prepared_download(tmp_path):
+    write_idx(tmp_path / "served")
+    names = [f"{name}.gz" for name in idx.FILES.values()]
+    return [(n, hashlib.md5((tmp_path / "served" / n).read_bytes()).hexdigest()) for n in names]
+
+
+def test_auto_downloads_into_the_cache_and_finds_it_there_next_time(tmp_path, monkeypatch, mirror):
+    monkeypatch.setattr(MNIST, "resources", prepared_download(tmp_path))
+    heard = []
+    assert data.load("auto", warn=heard.append).name == "mnist" and heard == []
+    assert sorted(p.name for p in loading.cache_folder().iterdir()) == ["MNIST"]
+    loading._cached_load.cache_clear()
+    assert len(data.load("mnist").train_y) == 50
+
+
+@pytest.mark.parametrize("broken", ["one file missing", "wrong checksum"])
+def test_a_download_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch, mirror, broken):
+    resources = prepared_download(tmp_path)
+    if broken == "wrong checksum":
+        resources[3] = (resources[3][0], "0" * 32)
+    else:
+        (tmp_path / "served" / resources[3][0]).unlink()
+    monkeypatch.setattr(MNIST, "resources", resources)
+    monkeypatch.setattr(digits, "make", small)
+    assert data.load("auto").name == "digits"
+    assert [p.name for p in loading.cache_folder().iterdir()] == ["decoded"]
+
+
+def test_a_mirror_that_never_answers_is_given_up_on(monkeypatch):
+    monkeypatch.setattr(digits, "make", small)
+    monkeypatch.setattr(loading, "DOWNLOAD_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
+        heard = []
+        assert data.load("auto", warn=heard.append).name == "digits"
+    assert "timed out" in heard[0]
+
+
+def test_a_download_has_a_short_time_limit_and_leaves_the_default_alone(monkeypatch):
+    seen = []
+    monkeypatch.setattr(MNIST, "download", lambda self: seen.append(socket.getdefaulttimeout()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loading._download("mnist")
+    assert seen == [loading.DOWNLOAD_SECONDS] and socket.getdefaulttimeout() is None
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(monkeypatch):
+    monkeypatch.setattr(digits, "make", small)
+    monkeypatch.setattr(loading, "_store", lambda *_: (_ for _ in ()).throw(OSError("read-only")))
+    assert data.load("digits").name == "digits"
+
+
+def test_the_embedded_digits_are_of_mnists_size_the_same_for_everybody_and_learnable():
+    raw = digits.make()
+    assert raw.train_x.shape == (60_000, 1, 28, 28) and raw.test_x.shape == (10_000, 1, 28, 28)
+    assert raw.train_x.dtype == torch.uint8
+    assert set(raw.train_y.tolist()) == set(raw.test_y.tolist()) == set(range(10))
+    assert torch.bincount(raw.train_y).min() > 5000
+    images = Images.standardised("digits", raw)
+    few = images.train_x[:5000].flatten(1)
+    centres = torch.stack([few[images.train_y[:5000] == c].mean(0) for c in range(10)])
+    nearest = torch.cdist(images.test_x[:2000].flatten(1), centres).argmin(1)
+    assert float((nearest == images.test_y[:2000]).float().mean()) > 0.6
+
+
+def test_training_and_test_digits_come_from_different_originals(monkeypatch):
+    used = []
+    monkeypatch.setattr(digits, "_drawn", lambda images, labels, *_: used.append(images) or (images, labels))
+    digits.make()
+    train, test = ({tuple(x.flatten().tolist()) for x in part} for part in used)
+    assert len(train) + len(test) > 1700 and not train & test
+
+
+@pytest.mark.data
+def test_real_mnist_is_the_original():
+    if "CL_NVRM_DATA" not in os.environ:
+        pytest.skip("set CL_NVRM_DATA to a folder with MNIST")
+    images = data.load("mnist", folder=Path(os.environ["CL_NVRM_DATA"]))
+    assert images.train_x.shape == (60_000, 1, 28, 28) and images.test_x.shape == (10_000, 1, 28, 28)
+    assert torch.bincount(images.train_y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert float(images.train_x.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(images.train_x.std()) == pytest.approx(1, abs=1e-3)

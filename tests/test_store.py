@@ -1,0 +1,118 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunResult, RunSpec, derived_seed
+from cl_nvrm.store import Store
+
+SPEC = RunSpec("naive", "toy:tasks=3", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
+
+
+def result(seed=0, **changes):
+    values = {"accuracy": ((0.5, 0.25), (0.125, 1.0)), "losses": ((0.1,), (0.2,))} | changes
+    return RunResult(replace(SPEC, seed=seed), values.pop("status", "done"), **values)
+
+
+def test_a_result_comes_back_as_it_was(tmp_path):
+    store = Store(tmp_path / "new" / "folder")
+    store.prepare()
+    kept = result(diagnostics={"ewc": [{"importance_sum": 1.5}]}, train_seconds=1.25)
+    store.save(kept)
+    assert store.get(kept.id) == kept
+    assert store.load() == ([kept], {})
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), max_size=4))
+def test_json_keeps_every_bit_of_the_accuracies(rows):
+    kept = result(accuracy=tuple(map(tuple, rows)))
+    assert RunResult.from_json(kept.to_json()) == kept
+
+
+def test_the_id_depends_on_every_field_of_the_spec():
+    changed = {
+        "strategy": "ewc", "benchmark": "toy", "dataset": "mnist", "dataset_sha256": "0", "seed": 1, "epochs": 2,
+        "batch_size": 1, "optimizer": "sgd", "lr": 0.1, "weight_decay": 0.1,
+    }  # fmt: skip
+    ids = {SPEC.id, *(replace(SPEC, **{name: value}).id for name, value in changed.items())}
+    assert len(ids) == 1 + len(changed) == 1 + len(RunSpec.__dataclass_fields__)
+
+
+def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path):
+    store = Store(tmp_path)
+    store.save(result())
+    whole = result().to_json()
+    (tmp_path / "cut.json").write_text(whole[: len(whole) // 2])
+    (tmp_path / "foreign.json").write_text('{"schema": 99}')
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "field.json").write_text(whole.replace('"losses"', '"lossez"'))
+    (tmp_path / "altered.json").write_text(whole.replace('"lr": 0.001', '"lr": 0.1'))
+    (tmp_path / "binary.json").write_bytes(b"\xff\x00")
+    results, damaged = store.load()
+    assert len(results) == 1
+    assert {path.stem for path in damaged} == {"cut", "foreign", "list", "field", "altered", "binary"}
+    assert store.get("cut") is None
+
+
+def test_a_process_killed_while_saving_leaves_whole_files_only(tmp_path):
+    code = f"""
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.store import Store
+
+spec = RunSpec("naive", "toy", "x", "", 0, 1, 32, "adam", 1e-3, 0.0)
+rows = tuple((0.1,) * 500 for _ in range(500))
+for seed in itertools.count():
+    Store(Path({str(tmp_path)!r})).save(RunResult(replace(spec, seed=seed % 3), "done", rows))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.json"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    results, damaged = Store(tmp_path).load()
+    assert len(results) == 3 and not damaged
+
+
+def test_a_failed_write_leaves_the_old_result(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.save(result())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        store.save(result(train_seconds=9.0))
+    assert store.get(result().id) == result()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out"):
+        Store(tmp_path / "file" / "runs").prepare()
+
+
+def test_derived_seeds_are_stable_and_distinct():
+    assert derived_seed(0, "init") == 5178188355558464636
+    purposes = [("init",), ("batches",), ("strategy", "nvrm"), ("permutation", 0), ("permutation", 1)]
+    seeds = {derived_seed(seed, *purpose) for seed in range(50) for purpose in purposes}
+    assert len(seeds) == 250 and all(0 <= s < 2**63 for s in seeds)
+
+
+def test_files_are_json_a_person_can_read(tmp_path):
+    path = Store(tmp_path).save(result())
+    values = json.loads(path.read_text())
+    assert values["schema"] == 1 and values["id"] == path.stem and values["spec"]["strategy"] == "naive"

@@ -1,0 +1,50 @@
+"""What every strategy in the catalog must keep, alone and in pairs."""
+
+import itertools
+
+import pytest
+import torch
+
+from cl_nvrm import catalog, compose
+from cl_nvrm.train import run_one
+
+NAMES = catalog.names("strategies")
+PAIRS = ["+".join(pair) for pair in itertools.combinations([n for n in NAMES if n != compose.NEUTRAL], 2)]
+
+
+@pytest.mark.parametrize("benchmark", ["toy", "toy:heads=true"])
+@pytest.mark.parametrize("strategy", [*NAMES, *PAIRS])
+def test_it_trains_repeatably_and_learns(strategy, benchmark, toy_spec):
+    spec = toy_spec(strategy, benchmark=benchmark, epochs=3)
+    first, second = (run_one(spec, threads=1) for _ in range(2))
+    assert first.status == "done"
+    assert first.provenance["weights_sha256"] == second.provenance["weights_sha256"]
+    assert first.accuracy == second.accuracy
+    assert first.accuracy[0][0] > 0.8
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_it_leaves_the_global_random_state_to_the_run(strategy):
+    """Building a plug-in draws nothing: its randomness is its own."""
+    (term,) = compose.strategy(strategy)
+    before = torch.get_rng_state()
+    term.make(seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_two_plug_ins_share_no_state(strategy):
+    (term,) = compose.strategy(strategy)
+    one, other = term.make(seed=0), term.make(seed=0)
+    assert one is None or one is not other
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_its_weights_are_clean_whenever_they_are_evaluated(strategy, train_toy):
+    (term,) = compose.strategy(strategy)
+    plugin = term.make(seed=0)
+    run, model = train_toy([p for p in [plugin] if p is not None])
+    perturbation = getattr(plugin, "perturbation", None)
+    assert perturbation is None or not perturbation.active
+    assert {"training_epoch", "forward"} & set(vars(run)) == set()
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
