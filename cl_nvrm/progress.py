@@ -9,10 +9,10 @@ from cl_nvrm.spec import RunResult
 
 
 class SweepProgress:
-    """A bar on a terminal, a line a run elsewhere; silent if ``quiet``."""
+    """A bar on a terminal, a line a run elsewhere; ``labels`` shorten the strategies' names; silent if ``quiet``."""
 
-    def __init__(self, console: Console, runs: int, *, quiet: bool = False) -> None:
-        self.console, self.runs, self.quiet = console, runs, quiet
+    def __init__(self, console: Console, runs: int, labels: dict[str, str], *, quiet: bool = False) -> None:
+        self.console, self.runs, self.labels, self.quiet = console, runs, labels, quiet
         self.finished = 0
         self.start = time.monotonic()
         self.bar = Progress(
@@ -47,7 +47,7 @@ class SweepProgress:
         self._show(self.finished)
         if not self.quiet:
             seconds = result.train_seconds + result.eval_seconds
-            name = f"{result.spec.strategy.replace(',', ', ')}, seed {result.spec.seed}"
+            name = f"{self.labels[result.spec.strategy]}, seed {result.spec.seed}"
             self._say(f"run {self.finished} of {self.runs}: {result.status} in {seconds:.0f} s ({name})", self.finished)
 
     def _show(self, completed: float) -> None:

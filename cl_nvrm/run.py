@@ -33,10 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.print(f"cl_nvrm: {problem}", soft_wrap=True, highlight=False, markup=False)
         return problem.code
     except KeyboardInterrupt:
-        errors.print("cl_nvrm: interrupted; finished runs are kept, the same command goes on from there")
+        errors.print(
+            "cl_nvrm: interrupted; finished runs are kept, the same command goes on from there", soft_wrap=True
+        )
         return INTERRUPTED
     except Stopped:
-        errors.print("cl_nvrm: stopped; finished runs are kept, the same command goes on from there")
+        errors.print("cl_nvrm: stopped; finished runs are kept, the same command goes on from there", soft_wrap=True)
         return STOPPED
 
 
@@ -54,7 +56,7 @@ def _run(arguments: Arguments, errors: Console) -> int:
             print(f"{spec.id}  {state}  seed {spec.seed}  {spec.strategy}")
         return 0
     store.prepare()
-    results = _sweep(arguments, specs, store, errors)
+    results = _sweep(arguments, specs, labels, store, errors)
     for result in results:
         if "traceback" in result.provenance:
             log = store.folder / f"{result.id}.failed.txt"
@@ -113,7 +115,9 @@ def plan(arguments: Arguments, warn: Any) -> tuple[dict[str, str], list[RunSpec]
     return labels, specs, about
 
 
-def _sweep(arguments: Arguments, specs: list[RunSpec], store: Store, errors: Console) -> list[RunResult]:
+def _sweep(
+    arguments: Arguments, specs: list[RunSpec], labels: dict[str, str], store: Store, errors: Console
+) -> list[RunResult]:
     from cl_nvrm.progress import SweepProgress
     from cl_nvrm.sweep import Workers, sweep
 
@@ -121,7 +125,7 @@ def _sweep(arguments: Arguments, specs: list[RunSpec], store: Store, errors: Con
     missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
         errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
-    with SweepProgress(errors, missing, quiet=arguments.quiet) as progress:
+    with SweepProgress(errors, missing, labels, quiet=arguments.quiet) as progress:
         return sweep(specs, store, workers, fresh=arguments.fresh, on_result=progress.done, on_progress=progress.part)
 
 

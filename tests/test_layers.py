@@ -1,0 +1,106 @@
+"""The map of the layers, and that the code keeps to it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# module or package of cl_nvrm -> what it may import of cl_nvrm (itself aside)
+MAY_IMPORT = {
+    "errors": set(),
+    "spec": set(),
+    "noise": {"errors"},
+    "benchmark": set(),
+    "perturb": {"errors", "noise"},
+    "catalog": {"errors"},
+    "compose": {"errors", "catalog"},
+    "models": set(),
+    "optim": {"noise", "perturb"},
+    "data": {"errors", "spec"},
+    "plugins": {"errors", "noise", "perturb", "benchmark"},
+    "train": {"errors", "spec", "catalog", "compose", "benchmark", "data", "plugins"},
+    "store": {"errors", "spec"},
+    "sweep": {"errors", "spec", "store", "train"},
+    "analysis": {"spec", "perturb"},
+    "figures": {"spec", "analysis"},
+    "tables": {"spec", "analysis"},
+    "progress": {"spec"},
+    "arguments": {"errors", "catalog"},
+    "run": {
+        "errors", "spec", "catalog", "compose", "arguments", "data", "store", "sweep", "progress", "tables", "figures",
+    },
+    "__main__": {"run"},
+    "__init__": set(),
+}  # fmt: skip
+PLUGIN_FOLDERS = {
+    "strategies": {"noise", "plugins"},
+    "benchmarks": {"spec", "benchmark", "data", "models", "generalization"},
+}
+# a third-party package -> the only places that may import it
+ONLY_IN = {
+    "avalanche": {"plugins", "train", "benchmark", "strategies", "benchmarks"},
+    "pandas": {"figures"},
+    "seaborn": {"figures"},
+    "matplotlib": {"figures", "run"},
+    "joblib": {"sweep"},
+    "rich": {"tables", "progress", "run"},
+}
+FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def place(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] in PLUGIN_FOLDERS else parts[1]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "cl_nvrm":
+                yield from (f"cl_nvrm.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    here = place(path)
+    allowed = PLUGIN_FOLDERS[here] if here in PLUGIN_FOLDERS else MAY_IMPORT[here]
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "cl_nvrm" and rest:
+            target = rest.partition(".")[0]
+            assert target == here or target in allowed, f"{here} may not import {target}"
+        elif top in ONLY_IN:
+            assert here in ONLY_IN[top], f"{here} may not import {top}"
+
+
+def test_the_map_has_no_circle():
+    done: set[str] = set()
+    while len(done) < len(MAY_IMPORT):
+        free = {name for name, needs in MAY_IMPORT.items() if name not in done and needs <= done}
+        assert free, f"a circle among {set(MAY_IMPORT) - done}"
+        done |= free
+
+
+def test_nobody_imports_strategies_or_benchmarks():
+    for path in FILES:
+        for name in imports(path):
+            assert not name.startswith(("cl_nvrm.strategies", "cl_nvrm.benchmarks", "strategies", "benchmarks."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_small_and_well_named(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    assert path.stem not in {"utils", "util", "helpers", "common", "base", "manager", "misc"}
+
+
+def test_nothing_is_unpickled_from_disk():
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert "torch.load(" not in text and "pickle" not in text.replace("unpickled", ""), path

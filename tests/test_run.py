@@ -1,0 +1,235 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TOY = ("--benchmark", "toy", "--jobs", 1)
+
+
+def test_the_json_object_keeps_its_contract(cli_json, tmp_path):
+    out = cli_json("--strategy", "ewc+nvrm", "--lambda", 30, "--trials", 2)
+    assert out.keys() == {"schema", "runs", "figures", "store"} and out["schema"] == 1
+    for seed, run in enumerate(out["runs"]):
+        assert run["seed"] == seed and run["status"] == "done" and run["dataset"] == "synthetic"
+        assert run["strategy"].startswith("ewc:lambda=30,") and "+nvrm:variability=0.03" in run["strategy"]
+        matrix = run["accuracy"]
+        assert run["base_task"] == [row[0] for row in matrix]
+        expected = [sum(row[: t + 1]) / (t + 1) for t, row in enumerate(matrix)]
+        assert run["mean_accuracy"] == pytest.approx(expected)
+        assert (tmp_path / out["store"] / f"{run['id']}.json").is_file()
+    names = {Path(f).name for f in out["figures"]}
+    assert names == {f"{n}.{s}" for n in ("base_task", "mean_accuracy", "accuracy_matrix") for s in ("png", "svg")}
+    assert all((tmp_path / f).stat().st_size > 1000 for f in out["figures"])
+
+
+def test_a_second_run_takes_everything_from_the_store_and_draws_the_same_figures(cli, cli_json, tmp_path):
+    first = cli_json("--strategy", "naive", "--strategy", "nvrm")
+    before = {f: (tmp_path / f).read_bytes() for f in first["figures"]}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / first["store"]).glob("*.json")}
+    code, out, err = cli(*TOY, "--strategy", "naive", "--strategy", "nvrm", "--format", "json")
+    assert code == 0 and "2 of 2 runs are stored already" in err
+    assert json.loads(out)["runs"] == json.loads(json.dumps(first["runs"]))
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    assert {f: (tmp_path / f).read_bytes() for f in before} == before
+
+
+def test_fresh_trains_again(cli_json, tmp_path):
+    first = cli_json()
+    file = tmp_path / first["store"] / f"{first['runs'][0]['id']}.json"
+    stamp = file.stat().st_mtime_ns
+    again = cli_json("--fresh")
+    assert file.stat().st_mtime_ns > stamp and again["runs"][0]["accuracy"] == first["runs"][0]["accuracy"]
+
+
+def test_the_table_shows_both_curves_with_mean_and_deviation(cli):
+    code, out, err = cli(*TOY, "--strategy", "ewc:lambda=30+nvrm", "--trials", 2)
+    assert code == 0
+    assert "ewc:lambda=30+nvrm  (n = 2, %)" in out and "base task" in out and "mean accuracy" in out
+    assert out.count("±") == 6 and "base_task.png" in out
+    assert "domain-incremental" in err and "chance 25%" in err and "device: cpu" in err and "run 2 of 2" in err
+
+
+def test_quiet_says_nothing_on_stderr(cli):
+    assert cli(*TOY, "--quiet", "--no-plots")[2] == ""
+
+
+def test_a_dry_run_shows_the_runs_and_writes_nothing(cli, tmp_path):
+    code, out, _ = cli(*TOY, "--strategy", "ewc", "--trials", 3, "--dry-run")
+    assert code == 0 and len(out.splitlines()) == 3 and out.count("to do") == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_take_dashes_and_underscores(cli):
+    for flags in (["--batch-size", "16", "--weight-decay=0.1"], ["--batch_size", "16", "--weight_decay=0.1"]):
+        code, out, _ = cli(*TOY, "--strategy", "nvrm", "--penalty_at", "clean", *flags, "--dry-run")
+        assert code == 0 and "penalty_at=clean" in out
+        first = out
+    assert out == first
+
+
+def test_a_bare_flag_reaches_every_strategy_that_takes_it(cli):
+    _, out, _ = cli(
+        *TOY, "--strategy", "ewc", "--strategy", "ewc+nvrm", "--strategy", "naive", "--lambda", 7, "--dry-run"
+    )
+    assert out.count("lambda=7,") == 2
+
+
+def test_tasks_and_recipe_flags_reach_the_spec(cli_json):
+    out = cli_json("--tasks", 2, "--epochs", 1, "--lr", 0.01, "--optimizer", "sgd:momentum=0.9", "--no-plots")
+    run = json.loads((Path(out["store"]) / f"{out['runs'][0]['id']}.json").read_text())
+    assert run["spec"]["epochs"] == 1 and run["spec"]["lr"] == 0.01 and len(run["accuracy"]) == 2
+    assert run["spec"]["optimizer"] == "sgd:momentum=0.9,nesterov=false" and out["figures"] == []
+
+
+@pytest.mark.parametrize("kind", ["strategies", "benchmarks", "optimizers", "models"])
+def test_lists_give_summaries_parameters_and_defaults(cli, kind):
+    code, out, _ = cli("--list", kind, "--format", "json")
+    entries = json.loads(out)[kind]
+    assert code == 0 and all(entry["summary"] for entry in entries.values())
+    if kind == "strategies":
+        assert entries["ewc"]["parameters"]["lambda"] == 100.0 and entries["naive"]["parameters"] == {}
+    code, out, _ = cli("--list", kind)
+    assert code == 0 and all(f"{name}: " in out for name in entries)
+
+
+def test_parallel_trials_equal_sequential_ones(cli, tmp_path):
+    def accuracies(jobs, out):
+        code, text, err = cli(
+            "--benchmark", "toy", "--strategy", "ewc+nvrm", "--trials", 2, "--jobs", jobs, "--out", out,
+            "--format", "json", "--no-plots",
+        )  # fmt: skip
+        assert code == 0, err
+        return [run["accuracy"] for run in json.loads(text)["runs"]]
+
+    assert accuracies(2, "a") == accuracies(1, "b")
+
+
+BAD = [
+    (["--strategy", "ewx"], 2, "No 'ewx' in strategies/. Did you mean 'ewc'?"),
+    (["--benchmark", "tpy"], 2, "Did you mean 'toy'"),
+    (["--strategy", "ewc:lam=3"], 2, "'ewc' has no parameter 'lam'; it has lambda"),
+    (["--optimizer", "adm"], 2, "Did you mean 'adam'"),
+    (["--foo", "3"], 2, "No flag --foo"),
+    (["--trails", "3"], 2, "did you mean --trials?"),
+    (["--foo"], 2, "No flag --foo"),
+    (["foo"], 2, "'foo' belongs to no flag"),
+    (["--lambda", "3"], 2, "--lambda is taken by ewc, not by naive; write --strategy ewc"),
+    (["--strategy", "ewc", "--lambda", "x"], 2, "must be a finite number, got 'x'"),
+    (["--strategy", "ewc", "--lambda", "-1"], 2, "lambda must be at least 0, got -1"),
+    (["--strategy", "nvrm", "--variability", "-0.1"], 2, "variability must be a finite number of at least 0"),
+    (["--strategy", "nvrm", "--variability", "inf"], 2, "finite number, got 'inf'"),
+    (["--strategy", "nvrm", "--variability", "nan"], 2, "finite number, got 'nan'"),
+    (["--strategy", "ewc", "--lambda", "1", "--lambda", "2"], 2, "given twice"),
+    (["--trials", "0"], 2, "at least 1, got '0'"),
+    (["--trials", "-1"], 2, "at least 1, got '-1'"),
+    (["--trials", "many"], 2, "a whole number"),
+    (["--seed", "-1"], 2, "at least 0"),
+    (["--lr", "nan"], 2, "finite number"),
+    (["--tasks", "0"], 2, "at least 1"),
+    (["--jobs", "0"], 2, "at least 1"),
+    (["--device", "cuda:99"], 2, "--device cuda:99 is not available here"),
+    (["--device", "toaster"], 2, "--device cpu"),
+    (["--format", "xml"], 2, "table"),
+    (["--list", "cats"], 2, "strategies"),
+    (["--out", "/dev/null/runs"], 2, "--out"),
+    (["--benchmark", "permuted-mnist", "--data", "nope"], 3, "No data set 'nope'"),
+    (["--benchmark", "permuted-mnist", "--data", "mnist"], 3, "--data digits"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), BAD, ids=[" ".join(a) for a, _, _ in BAD])
+def test_bad_input_gets_one_line_the_right_code_and_writes_nothing(arguments, code, says, cli, tmp_path):
+    given = arguments if "--benchmark" in arguments else ["--benchmark", "toy", *arguments]
+    got, out, err = cli(*given, "--quiet")
+    assert got == code and says in err and out == ""
+    assert len(err.strip().splitlines()) == 1 and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diverged_run_exits_with_4_and_keeps_its_partial_accuracy(cli, tmp_path):
+    code, out, err = cli(*TOY, "--optimizer", "sgd", "--lr", 1e30, "--strategy", "naive")
+    assert code == 4 and "diverged" in out and "Traceback" not in err
+    (file,) = (tmp_path / "reports" / "runs").glob("*.json")
+    assert json.loads(file.read_text())["status"] == "diverged"
+
+
+def test_a_failed_run_exits_with_1_leaves_the_others_alone_and_is_tried_again(cli, tmp_path, monkeypatch):
+    from cl_nvrm.plugins.ewc import EWCPlugin
+
+    def broken(self, strategy, **kwargs):
+        raise KeyError("a bug in a plug-in")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EWCPlugin, "after_training_exp", broken)
+        code, out, err = cli(*TOY, "--strategy", "ewc", "--strategy", "naive")
+    assert code == 1 and "failed (KeyError" in out and "naive  (n = 1" in out
+    (log,) = (tmp_path / "reports" / "runs").glob("*.failed.txt")
+    assert "a bug in a plug-in" in log.read_text() and log.name in err
+    code, out, err = cli(*TOY, "--strategy", "ewc", "--strategy", "naive")
+    assert code == 0 and "1 of 2 runs are stored already" in err
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
+def test_a_signal_ends_the_sweep_with_its_code_and_keeps_what_is_finished(tmp_path, name, code):
+    command = [
+        sys.executable, "-m", "cl_nvrm.run", "--benchmark", "toy:samples=2048", "--trials", "500", "--jobs", "1",
+        "--out", str(tmp_path), "--no-plots",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code and "the same command goes on from there" in err
+    assert "Traceback" not in err
+    for file in tmp_path.glob("*.json"):
+        assert json.loads(file.read_text())["status"] == "done"
+
+
+def test_backends_without_their_package_say_what_to_install(cli, monkeypatch):
+    for backend, package in (("dask", "distributed"), ("ray", "ray")):
+        monkeypatch.setitem(sys.modules, package, None)
+        code, _, err = cli(
+            "--benchmark", "toy", "--trials", 2, "--jobs", 2, "--backend", backend, "--quiet", "--no-plots"
+        )
+        assert code == 2 and f"pip install 'cl_nvrm[{backend}]'" in err
+
+
+def test_auto_data_falls_back_with_a_note_and_names_the_set_everywhere(cli, monkeypatch):
+    from cl_nvrm.data import sources
+
+    monkeypatch.setattr(sources, "_download", lambda name: "no network")
+    arguments = ("--benchmark", "permuted-mnist:subset=256,width=8,tasks=1", "--jobs", 1)
+    code, out, err = cli(*arguments, "--format", "json")
+    assert code == 0 and "note: mnist is not on disk" in err and "data: digits" in err
+    assert json.loads(out)["runs"][0]["dataset"] == "digits"
+
+
+def test_help_is_fast_and_shows_every_default():
+    start = time.perf_counter()
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    out = subprocess.run(
+        [sys.executable, "-m", "cl_nvrm.run", "--help"], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    assert time.perf_counter() - start < 5
+    for text in ("permuted-mnist", "split-mnist", "ewc, naive, nvrm, si", "(default: reports/runs)", "(default: 0)"):
+        assert text in " ".join(out.split())
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_on_real_mnist_ewc_with_nvrm_remembers_what_naive_forgets(cli):
+    if "CL_NVRM_DATA" not in os.environ:
+        pytest.skip("set CL_NVRM_DATA to a folder with MNIST")
+    code, out, err = cli(
+        "--data", "mnist", "--strategy", "ewc+nvrm", "--strategy", "naive", "--lambda", 100, "--format", "json"
+    )
+    assert code == 0, err
+    both, naive = (run["base_task"][-1] for run in json.loads(out)["runs"])
+    assert both > 0.9 > naive + 0.2
