@@ -47,14 +47,14 @@ def accuracy_matrices(runs: pd.DataFrame, title: str) -> Figure:
     tasks = int(runs.task.max())
     size = max(2.6, 0.55 * tasks)
     figure = Figure(figsize=(size * columns + 1.2, size * rows + 1.0), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, strategy in zip(axes, strategies, strict=False):
         mean = runs[runs.strategy == strategy].pivot_table(index="after_task", columns="task", values="accuracy")
         sns.heatmap(
             100 * mean, ax=axis, vmin=0, vmax=100, annot=tasks <= 10, fmt=".0f", cmap="viridis", square=True, cbar=False
         )
         axis.set(title=strategy, xlabel="accuracy (%) on task", ylabel="after task")
-    for axis in list(axes):
+    for axis in axes[len(strategies) :]:
         axis.set_visible(False)
     figure.suptitle(title)
     return figure

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from matplotlib.collections import PolyCollection
+
+from cl_nvrm import figures
+from cl_nvrm.analysis import metrics, stats
+from cl_nvrm.spec import RunResult, RunSpec
+
+MATRIX = ((0.9, 0.1, 0.2), (0.7, 0.8, 0.1), (0.5, 0.6, 0.7))
+
+
+def results(strategies=("naive",), seeds=3, status="done"):
+    def spec(strategy, seed):
+        return RunSpec(strategy, "toy", "synthetic", "", seed, 1, 32, "adam", 1e-3, 0.0)
+
+    return [
+        RunResult(spec(s, seed), status, tuple(tuple(v - 0.01 * seed for v in row) for row in MATRIX))
+        for s in strategies
+        for seed in range(seeds)
+    ]
+
+
+def runs(*arguments, **keywords):
+    made = results(*arguments, **keywords)
+    return figures.table(made, {r.spec.strategy: r.spec.strategy.upper() for r in made})
+
+
+def test_metrics_follow_their_definitions():
+    assert metrics.base_task(MATRIX) == [0.9, 0.7, 0.5]
+    assert metrics.mean_accuracy(MATRIX) == pytest.approx([0.9, 0.75, 0.6])
+    assert metrics.base_task(()) == metrics.mean_accuracy(()) == []
+
+
+def test_the_t_interval_covers_the_mean_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    samples = generator.normal(3.0, 2.0, size=(4000, 5))
+    covered = sum(low <= 3.0 <= high for low, high in (stats.t_interval(row.tolist()) for row in samples))
+    assert 0.94 < covered / 4000 < 0.96
+
+
+def test_one_value_has_no_deviation_and_no_width():
+    mean, sd = stats.mean_sd([0.5])
+    assert mean == 0.5 and np.isnan(sd) and stats.t_interval([0.5]) == (0.5, 0.5)
+
+
+def test_the_table_is_tidy_and_holds_finished_runs_only():
+    table = runs(("a", "b"))
+    assert len(table) == 2 * 3 * 9 and list(table.columns) == ["strategy", "seed", "after_task", "task", "accuracy"]
+    assert figures.table(results(status="diverged"), {"naive": "x"}).empty
+
+
+@pytest.mark.parametrize("draw", [figures.base_task_curve, figures.mean_accuracy_curve])
+def test_curves_show_means_bands_and_say_what_they_are(draw):
+    figure = draw(runs(("a", "b")), "toy, n = 3")
+    (axis,) = figure.axes
+    expected = metrics.base_task if draw is figures.base_task_curve else metrics.mean_accuracy
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), 100 * (np.array(expected(MATRIX)) - 0.01))
+    assert len([c for c in axis.collections if isinstance(c, PolyCollection)]) == 2
+    assert [t.get_text() for t in axis.get_legend().get_texts()] == ["A", "B"]
+    assert "95 % confidence intervals" in figure._supxlabel.get_text() and axis.get_title() == "toy, n = 3"
+
+
+def test_one_trial_has_no_band_and_says_so():
+    figure = figures.base_task_curve(runs(seeds=1), "toy, n = 1")
+    assert not figure.axes[0].collections and "one trial" in figure._supxlabel.get_text()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+def test_matrices_show_every_strategy_and_no_empty_axes(count):
+    names = tuple("abcdefg"[:count])
+    figure = figures.accuracy_matrices(runs(names), "toy")
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == [n.upper() for n in names]
+    assert shown[0].texts[3].get_text() == "69"  # after task 2 on task 1: the mean of 70, 69 and 68
