@@ -22,8 +22,9 @@ def benchmark(
     """Split the classes into ``tasks`` equal groups, in order; ``subset`` and ``holdout`` as in permuted-mnist.
 
     The network, five heads, the frozen heads of other tasks and a new optimizer for each task are those of Xie et al.
-    2021, appendix C.2 (after Zenke et al. 2017). Of the batch sizes 64, 128 and 256, the last is best for plain training
-    on held-out training images; epochs and learning rate are as in permuted-mnist, not tuned for any strategy.
+    2021, appendix C.2 (after Zenke et al. 2017). Of the batch sizes 64, 128 and 256, the last is best for plain
+    training on held-out training images; epochs and learning rate are as in permuted-mnist, not tuned for any
+    strategy.
     """
     from cl_nvrm.benchmark import Benchmark, Recipe, TaskAware, TaskData, chosen_rows
     from cl_nvrm.models.mlp import MLP
