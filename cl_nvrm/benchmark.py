@@ -69,14 +69,17 @@ class ShuffledBatches:
 
 
 def task_data(dataset: Any) -> TaskData | None:
-    """Return the TaskData that an Avalanche data set shows unaltered; None if there is anything else in it."""
-    flat = dataset._flat_data
-    while flat._indices is None and len(flat._datasets) == 1 and not isinstance(flat._datasets[0], TaskData):
-        if not hasattr(flat._datasets[0], "_datasets"):
+    """Return the TaskData that an Avalanche data set shows unaltered; None if it picks, adds or transforms samples."""
+    layer = dataset._flat_data
+    while not isinstance(layer, TaskData):
+        groups = (
+            [layer._transform_groups, layer._frozen_transform_groups] if hasattr(layer, "_transform_groups") else []
+        )
+        transformed = any(group[group.current_group] is not None for group in groups)
+        if transformed or getattr(layer, "_indices", 0) is not None or len(layer._datasets) != 1:
             return None
-        flat = flat._datasets[0]
-    whole = flat._indices is None and len(flat._datasets) == 1
-    return flat._datasets[0] if whole else None
+        layer = layer._datasets[0]
+    return layer
 
 
 def sampled_batches(dataset: Any, size: int, samples: int, seed: int) -> Iterator[Batch]:

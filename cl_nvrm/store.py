@@ -30,24 +30,13 @@ class Store:
             raise UserError(f"Cannot write to {self.folder} ({reason}); name another folder with --out") from problem
 
     def save(self, result: RunResult) -> Path:
-        """Write a result, replacing an earlier one of the same id, and return its file."""
+        """Write a result, replacing an earlier one of the same id, and return its file; UserError if it cannot."""
         path = self._path(result.id)
-        with NamedTemporaryFile("w", dir=self.folder, prefix=".new-", delete=False, encoding="utf-8") as file:
-            try:
-                file.write(result.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
-        with suppress(OSError):  # not every file system lets a folder be flushed
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        try:
+            self._write(path, result.to_json())
+        except OSError as problem:
+            reason = problem.strerror or str(problem)
+            raise UserError(f"Cannot write {path} ({reason}); the runs stored before are kept") from problem
         return path
 
     def get(self, run_id: str) -> RunResult | None:
@@ -66,6 +55,24 @@ class Store:
             except (OSError, ValueError) as problem:
                 damaged[path] = str(problem)
         return results, damaged
+
+    def _write(self, path: Path, text: str) -> None:
+        with NamedTemporaryFile("w", dir=self.folder, prefix=".new-", delete=False, encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+        with suppress(OSError):  # not every file system lets a folder be flushed
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _path(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.json"

@@ -68,13 +68,15 @@ def _attempt(spec: RunSpec, workers: Workers, threads: int, progress: Callable[[
     from cl_nvrm.train import run_one
 
     try:
-        return run_one(
+        result = run_one(
             spec,
             data_dir=workers.data_dir,
             device=workers.device,
             threads=threads,
             progress=progress or (lambda _: None),
         )
+        result.to_json()  # a plug-in whose diagnostics are no finite numbers fails here, not the sweep in the store
+        return result
     except Exception as problem:
         text = f"{type(problem).__name__}: {problem}"
         return RunResult(spec, "failed", error=text, provenance={"traceback": traceback.format_exc()})

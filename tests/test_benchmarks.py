@@ -80,6 +80,8 @@ def test_our_loader_and_avalanches_see_the_same_samples(name, build):
     experience = benchmark.streams().train_stream[1]
     assert task_data(experience.dataset.train()) is benchmark.train[1]
     assert task_data(experience.dataset.subset([3, 1])) is None
+    shifted = experience.dataset.replace_current_transform_group((lambda x: x + 1, None))
+    assert task_data(shifted) is None
     x, y, *_, t = experience.dataset[7]
     ours = benchmark.train[1].gather(torch.tensor([7]))
     assert torch.equal(x, ours[0][0]) and y == int(ours[1]) and t == int(ours[2])

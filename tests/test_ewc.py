@@ -129,6 +129,33 @@ def test_training_adds_the_gradient_of_kirkpatricks_penalty(train_toy):
     assert check.checked == 8  # two later tasks of four steps each
 
 
+def test_it_works_on_avalanches_own_benchmarks_and_strategies():
+    from avalanche.benchmarks import benchmark_from_datasets
+    from avalanche.benchmarks.utils import as_classification_dataset
+    from avalanche.training.supervised import Naive
+    from torch.utils.data import TensorDataset
+
+    generator = torch.Generator().manual_seed(0)
+    sets = []
+    for _ in range(2):
+        data = TensorDataset(torch.randn(64, 4, generator=generator), torch.arange(64) % 3)
+        data.targets = (torch.arange(64) % 3).tolist()
+        sets.append(as_classification_dataset(data))
+    model, ewc = linear(), EWCPlugin(10.0, samples=20)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    strategy = Naive(
+        model=model,
+        optimizer=sgd,
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=16,
+        plugins=[ewc],
+        evaluator=None,
+    )
+    for experience in benchmark_from_datasets(train=sets).train_stream:
+        strategy.train(experience)
+    assert ewc.diagnostics["importance_sum"] > 0 and bool((model.weight.grad != 0).any())
+
+
 def test_the_reported_loss_contains_the_penalty(train_toy):
     class Losses(SupervisedPlugin):
         def __init__(self):

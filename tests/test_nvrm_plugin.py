@@ -255,6 +255,17 @@ def test_recalibration_leaves_random_state_and_batch_order_alone(train_toy):
     assert equal(trained("noisy"), trained("recalibrate"))
 
 
+def test_early_stopping_leaves_no_guard_behind(train_toy):
+    class StopAtOnce(SupervisedPlugin):
+        def before_training_epoch(self, strategy, **kwargs):
+            if strategy.experience.current_experience == 0:
+                strategy.stop_training()
+
+    strategy, model = train_toy([NVRMPlugin(0.05), StopAtOnce()], tasks=3)
+    assert not {"training_epoch", "forward"} & set(vars(strategy))
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
 def test_two_noise_sources_are_refused(train_toy):
     with pytest.raises(UserError, match="one NVRMPlugin"):
         train_toy([NVRMPlugin(0.1), NVRMPlugin(0.1)])

@@ -174,6 +174,16 @@ def test_a_failed_run_exits_with_1_leaves_the_others_alone_and_is_tried_again(cl
     assert code == 0 and "1 of 2 runs are stored already" in err
 
 
+def test_diagnostics_that_are_no_finite_numbers_fail_that_run_alone(cli, monkeypatch):
+    from cl_nvrm.plugins.nvrm import NVRMPlugin
+
+    monkeypatch.setattr(
+        NVRMPlugin, "after_training_exp", lambda self, *_, **__: setattr(self, "diagnostics", {"x": float("nan")})
+    )
+    code, out, _ = cli(*TOY, "--strategy", "nvrm", "--strategy", "naive", "--no-plots")
+    assert code == 1 and "failed (ValueError" in out and "naive  (n = 1" in out
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
 def test_a_signal_ends_the_sweep_with_its_code_and_keeps_what_is_finished(tmp_path, name, code):
     command = [

@@ -93,7 +93,7 @@ def test_a_failed_write_leaves_the_old_result(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space left"):
         store.save(result(train_seconds=9.0))
     assert store.get(result().id) == result()
     assert len(list(tmp_path.iterdir())) == 1

@@ -17,9 +17,7 @@ In a loop that calls ``zero_grad()`` after ``step()``, call ``denoise()`` before
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
-from cl_nvrm.noise import Noise
 from cl_nvrm.optim.wrapper import Closure, Wrapper
 
 
@@ -35,18 +33,8 @@ class NVRM(Wrapper):
     the wrapped optimizer under a false name.
     """
 
-    def __init__(
-        self,
-        inner: Optimizer,
-        variability: float = 0.01,
-        noise: Noise | str = "gaussian",
-        *,
-        relative: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self._in_closure = False
-        self._clean_steps = 0
-        super().__init__(inner, variability, noise, relative=relative, seed=seed)
+    _in_closure = False
+    _clean_steps = 0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients and put fresh noise on the weights for the passes to come."""

@@ -31,11 +31,11 @@ def diagonal_fisher(
 ) -> Weights:
     """Return the mean diagonal Fisher information of each trainable parameter, in its shape, by name.
 
-    ``batches`` yields inputs, class labels and task labels. ``kind`` says which labels y: ``exact``, the expectation
-    over the model's own predictions, summed over all classes (Martens 2020); ``sampled``, one draw from them a sample
-    (Kirkpatrick et al. 2017); ``empirical``, the true ones. ``batch`` is Avalanche's: the mean over batches of the
-    squared gradient of the batch mean. The model is evaluated in eval mode and left as it was; no gradient is left on
-    its parameters.
+    ``batches`` yields inputs, class labels and, for a ``multi_task`` model, task labels. ``kind`` says which labels
+    y: ``exact``, the expectation over the model's own predictions, summed over all classes (Martens 2020);
+    ``sampled``, one draw from them a sample (Kirkpatrick et al. 2017); ``empirical``, the true ones. ``batch`` is
+    Avalanche's: the mean over batches of the squared gradient of the batch mean. The model is evaluated in eval mode
+    and left as it was; no gradient is left on its parameters.
     """
     if kind not in get_args(Kind):
         raise UserError(f"fisher must be one of {', '.join(get_args(Kind))}, got '{kind}'")
@@ -46,11 +46,13 @@ def diagonal_fisher(
     model.eval()
     count = 0
     try:
-        for x, y, t in batches:
-            label = int(t[0])  # the batches of one task; a batch that mixes tasks goes through sample by sample
-            if multi_task and bool((t != label).any()):
-                raise UserError("the Fisher information is taken one task at a time; this batch mixes task labels")
-            arguments = (x, label) if multi_task else (x,)
+        for x, y, *rest in batches:
+            arguments: tuple[Any, ...] = (x,)
+            if multi_task:
+                labels = rest[-1].unique().tolist()
+                if len(labels) != 1:
+                    raise UserError("the Fisher information is taken one task at a time; this batch mixes task labels")
+                arguments = (x, labels[0])
             generator = torch.Generator(x.device).manual_seed(seed + count)
             accumulate(model, trainable, arguments, partial(_labels, kind, y, generator), total)
             count += 1 if kind == "batch" else len(x)
@@ -114,10 +116,11 @@ def _of_linear_layers(model: nn.Module, trainable: Weights, arguments: Any, labe
             if delta is not None:
                 square += weight[:, None] * delta.square()
     for (name, (a, _)), square in zip(used.items(), squares, strict=True):
-        if f"{name}.weight" in total:
-            total[f"{name}.weight"] += square.T @ a.square()
-        if f"{name}.bias" in total:
-            total[f"{name}.bias"] += square.sum(0)
+        prefix = f"{name}." if name else ""  # the model may itself be a linear layer
+        if f"{prefix}weight" in total:
+            total[f"{prefix}weight"] += square.T @ a.square()
+        if f"{prefix}bias" in total:
+            total[f"{prefix}bias"] += square.sum(0)
 
 
 def _of_any_layers(model: nn.Module, trainable: Weights, arguments: Any, labels: Labels, total: Weights) -> None:

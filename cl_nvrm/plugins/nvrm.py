@@ -60,6 +60,7 @@ class NVRMPlugin(SupervisedPlugin):
 
     def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Guard the epoch that follows: Avalanche calls no plug-in when something raises."""
+        self._end(strategy)  # a guard is left from an epoch that was announced but never run (early stopping)
         epoch: Callable[..., None] = strategy.training_epoch
 
         def guarded(**kwargs: Any) -> None:
@@ -67,7 +68,6 @@ class NVRMPlugin(SupervisedPlugin):
                 epoch(**kwargs)
             finally:
                 self._end(strategy)
-                del strategy.training_epoch
 
         strategy.training_epoch = guarded
 
@@ -114,7 +114,8 @@ class NVRMPlugin(SupervisedPlugin):
 
     def _end(self, strategy: Any) -> None:
         self.perturbation.restore()
-        strategy.__dict__.pop("forward", None)
+        for wrapped in ("forward", "training_epoch"):
+            strategy.__dict__.pop(wrapped, None)
 
 
 @torch.no_grad()
