@@ -1,7 +1,7 @@
 """Synaptic intelligence: importances from the training path (Zenke, Poole and Ganguli 2017).
 
-The default c has the best mean accuracy on Permuted MNIST with 10,000 held-out training images, out of 3, 10, 30, 100 and
-300 (two seeds). The published 0.1 is for 20 epochs a task: Ω grows with the path, which one epoch keeps short.
+The default c has the best mean accuracy on Permuted MNIST with 10,000 held-out training images, out of 3, 10, 30, 100
+and 300 (two seeds). The published 0.1 is for 20 epochs a task: Ω grows with the path, which one epoch keeps short.
 """
 
 from typing import TYPE_CHECKING
