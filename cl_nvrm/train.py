@@ -71,22 +71,9 @@ def run_one(
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, images = build_benchmark(spec, data_dir, device)
-    seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in ("init", "batches", "training", "benchmark")}
-    torch.manual_seed(seeds["init"])
-    model = benchmark.model().to(device)
-    RNGManager.set_random_seeds(seeds["training"] % 2**32)  # torch, numpy (32 bits) and random: plug-ins may use any
-    plugins = build_plugins(spec)
-    record = LossRecord()
-    strategy = Strategy(
-        seed=seeds["batches"],
-        model=model,
-        optimizer=build_optimizer(spec, model),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=spec.batch_size,
-        train_epochs=spec.epochs,
-        device=torch.device(device),
-        plugins=[*(p for p in plugins.values() if p is not None), record],
-    )
+    seeds = run_seeds(spec)
+    plugins, record = build_plugins(spec), LossRecord()
+    strategy = build_strategy(spec, benchmark, [*plugins.values(), record], device)
     accuracy: list[tuple[float, ...]] = []
     losses: list[tuple[float, ...]] = []
     diagnostics: dict[str, list[dict[str, float]]] = {}
@@ -103,7 +90,7 @@ def run_one(
         finally:
             train_seconds += time.perf_counter() - start
         start = time.perf_counter()
-        accuracy.append(tuple(accuracy_on(model, test) for test in benchmark.test))
+        accuracy.append(tuple(accuracy_on(strategy.model, test) for test in benchmark.test))
         eval_seconds += time.perf_counter() - start
         losses.append(tuple(record.epochs))
         for name, plugin in plugins.items():
@@ -118,7 +105,7 @@ def run_one(
         diagnostics=diagnostics,
         provenance={
             **provenance(),
-            "weights_sha256": fingerprint(model),
+            "weights_sha256": fingerprint(strategy.model),
             "device": _device_name(device),
             "threads": torch.get_num_threads(),
             "scenario": benchmark.scenario,
@@ -166,26 +153,50 @@ def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[
         if images.sha256 != spec.dataset_sha256:
             raise MissingData(f"'{spec.dataset}' has changed on disk since this run was planned; plan it again")
         images = images.to(device)
-    made: Benchmark = term.make(*([images] if images else []), seed=derived_seed(spec.seed, "benchmark"))
+    made: Benchmark = term.make(*([images] if images else []), seed=run_seeds(spec)["benchmark"])
     if images is None and device != "cpu":
         for task in (*made.train, *made.test):
             task.images, task.labels = task.images.to(device), task.labels.to(device)
     return made, images
 
 
+def run_seeds(spec: RunSpec) -> dict[str, int]:
+    """Return the seed of each of the run's purposes; a strategy's depends on its name, not on the others."""
+    purposes = ["init", "batches", "training", "benchmark", "optimizer"]
+    seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in purposes}
+    names = [term.name for term in compose.strategy(spec.strategy)]
+    return seeds | {f"strategy/{name}": derived_seed(spec.seed, "strategy", name) for name in names}
+
+
 def build_plugins(spec: RunSpec) -> dict[str, Any]:
-    """Build a fresh plug-in for each term of the strategy; a term's seed depends on its name, not on the others."""
-    return {
-        term.name: term.make(seed=derived_seed(spec.seed, "strategy", term.name))
-        for term in compose.strategy(spec.strategy)
-    }
+    """Build a fresh plug-in (or None) for each term of the strategy, by name."""
+    seeds = run_seeds(spec)
+    return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in compose.strategy(spec.strategy)}
+
+
+def build_strategy(spec: RunSpec, benchmark: Benchmark, plugins: list[Any], device: str) -> Strategy:
+    """Build a freshly initialised model with its optimizer and plug-ins, and seed the global random states."""
+    seeds = run_seeds(spec)
+    torch.manual_seed(seeds["init"])
+    model = benchmark.model().to(device)
+    RNGManager.set_random_seeds(seeds["training"] % 2**32)  # torch, numpy (32 bits) and random: plug-ins may use any
+    return Strategy(
+        seed=seeds["batches"],
+        model=model,
+        optimizer=build_optimizer(spec, model),
+        criterion=nn.CrossEntropyLoss(),
+        train_mb_size=spec.batch_size,
+        train_epochs=spec.epochs,
+        device=torch.device(device),
+        plugins=[plugin for plugin in plugins if plugin is not None],
+    )
 
 
 def build_optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
     """Build the spec's optimizer over all parameters of the model."""
     term = compose.parse("optimizers", spec.optimizer)
     made: torch.optim.Optimizer = term.make(
-        model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=derived_seed(spec.seed, "optimizer")
+        model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=run_seeds(spec)["optimizer"]
     )
     return made
 
