@@ -48,13 +48,16 @@ def maker(kind: str, name: str) -> Maker:
         raise UserError(f"No '{name}' in {kind}/. {hint}")
     if len(claims) > 1:
         raise UserError(f"'{name}' in {kind}/ is claimed more than once: {', '.join(str(c) for c in claims)}")
-    if isinstance(claims[0], EntryPoint):
-        loaded = claims[0].load()
-        made: Maker | None = loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
-    else:
-        made = getattr(importlib.import_module(f"{package}.{claims[0].stem}"), function, None)
+    try:
+        made = _load(claims[0], package, function)
+    except Exception as problem:  # whatever a stranger's file does at import
+        reason = f"{type(problem).__name__}: {problem}"
+        raise UserError(f"'{name}' in {kind}/ cannot be imported from {claims[0]} ({reason})") from problem
     if made is None:
         raise UserError(f"'{name}' in {kind}/ has no function {function}(…)")
+    for key, parameter in parameters(made).items():
+        if not isinstance(parameter.default, bool | int | float | str):
+            raise UserError(f"'{key}' of '{name}' in {kind}/ needs a default that is a bool, a number or a text")
     return made
 
 
@@ -62,7 +65,7 @@ def parameters(made: Maker) -> dict[str, inspect.Parameter]:
     """Return a maker's parameters by the name a user writes: keyword-only, with a default, no trailing underscore."""
     return {
         p.name.rstrip("_"): p
-        for p in inspect.signature(made).parameters.values()
+        for p in _signature(made).parameters.values()
         if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
     }
 
@@ -77,6 +80,20 @@ def needs_data(made: Maker) -> str | None:
 def summary(made: Maker) -> str:
     """Return the first line of the docstring of the maker's module."""
     return (inspect.getdoc(inspect.getmodule(made)) or "").partition("\n")[0]
+
+
+def _load(claim: Path | EntryPoint, package: str, function: str) -> Maker | None:
+    if isinstance(claim, Path):
+        return getattr(importlib.import_module(f"{package}.{claim.stem}"), function, None)
+    loaded = claim.load()
+    return loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
+
+
+def _signature(made: Maker) -> inspect.Signature:
+    try:
+        return inspect.signature(made, eval_str=True)
+    except NameError:  # a name that only type checkers import
+        return inspect.signature(made)
 
 
 def _files(kind: str) -> dict[str, list[Path]]:

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -90,6 +91,7 @@ def plan(arguments: Arguments, warn: Any) -> tuple[dict[str, str], list[RunSpec]
             part.make(seed=0)  # its errors belong here, not into a worker
     recipe = benchmark.recipe
     optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
+    optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
     labels = {compose.canonical(terms): compose.short(terms) for terms in strategies}
     specs = [
         RunSpec(
@@ -177,11 +179,11 @@ def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...
     """Refuse a bare flag that no given strategy takes, naming one that would."""
     taken = {key for terms in strategies for term in terms for key in term.settings}
     for flag in flags.keys() - taken:
-        owners = [
-            name
-            for name in catalog.names("strategies")
-            if flag in catalog.parameters(catalog.maker("strategies", name))
-        ]
+        owners = []
+        for name in catalog.names("strategies"):
+            with suppress(UserError):
+                if flag in catalog.parameters(catalog.maker("strategies", name)):
+                    owners.append(name)
         given = " and ".join(compose.short(terms) for terms in strategies)
         if owners:
             raise UserError(
@@ -199,7 +201,7 @@ def _device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as problem:
         raise UserError(f"--device {name} is not available here; write --device cpu or --device auto") from problem
     return str(device)
@@ -208,7 +210,11 @@ def _device(name: str) -> str:
 def _list(kind: str, *, as_json: bool) -> None:
     entries: dict[str, dict[str, Any]] = {}
     for name in catalog.names(kind):
-        made = catalog.maker(kind, name)
+        try:
+            made = catalog.maker(kind, name)
+        except UserError as problem:  # one broken file does not hide the others
+            entries[name] = {"summary": str(problem), "parameters": {}}
+            continue
         defaults = {key: p.default for key, p in catalog.parameters(made).items()}
         entries[name] = {"summary": catalog.summary(made), "parameters": defaults}
     if as_json:

@@ -37,6 +37,36 @@ def test_a_file_in_a_named_folder_is_a_strategy(strangers):
         assert list(catalog.parameters(catalog.maker("strategies", name))) == ["strength"]
 
 
+BROKEN = {
+    "syntax": ("def plugin(:\n", "SyntaxError"),
+    "import": ("import nosuchmodule\n\n\ndef plugin(): ...\n", "ModuleNotFoundError: No module named 'nosuchmodule'"),
+    "default": ("def plugin(*, a=None): ...\n", "'a' of 'broken' in strategies/ needs a default"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_file_is_named_and_hides_no_other(strangers, cli, text, says):
+    (strangers / "broken.py").write_text(text)
+    sys.modules.pop("cl_nvrm.strategies.broken", None)
+    code, _, err = cli("--benchmark", "toy", "--strategy", "broken")
+    assert code == 2 and says in err and "broken" in err and "Traceback" not in err
+    code, out, _ = cli("--list", "strategies")
+    assert code == 0 and says in out and "ewc: " in out
+    code, _, err = cli("--benchmark", "toy", "--foo", "3")
+    assert code == 2 and "No flag --foo" in err
+
+
+def test_annotations_kept_as_texts_still_give_the_choices(strangers):
+    from cl_nvrm import compose
+
+    (strangers / "later.py").write_text(
+        "from __future__ import annotations\nfrom typing import Literal\n\n\n"
+        "def plugin(*, a: Literal['x', 'y'] = 'x') -> None: ...\n"
+    )
+    with pytest.raises(UserError, match="one of x, y, got 'z'"):
+        compose.strategy("later:a=z")
+
+
 def test_two_files_of_one_name_are_refused(strangers):
     (strangers / "ewc.py").write_text(PLUGIN)
     with pytest.raises(UserError, match="claimed more than once"):

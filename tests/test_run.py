@@ -134,6 +134,8 @@ BAD = [
     (["--jobs", "0"], 2, "at least 1"),
     (["--device", "cuda:99"], 2, "--device cuda:99 is not available here"),
     (["--device", "toaster"], 2, "--device cpu"),
+    (["--device", "meta"], 2, "--device cpu"),
+    (["--optimizer", "sgd:momentum=-1"], 2, "sgd: Invalid momentum value: -1"),
     (["--format", "xml"], 2, "table"),
     (["--list", "cats"], 2, "strategies"),
     (["--out", "/dev/null/runs"], 2, "--out"),
