@@ -1,5 +1,6 @@
 """Sweep: many specs through worker processes into a store, skipping what is there already."""
 
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,14 +25,17 @@ class Workers:
     device: str = "cpu"
     data_dir: Path | None = None
 
-    def for_runs(self, count: int) -> tuple[int, int]:
+    def for_runs(self, count: int) -> tuple[int, int | None]:
         """Return the number of processes and of torch threads in each for ``count`` runs.
 
-        Processes beat threads at these sizes, so several runs take one thread each; a GPU is given one process.
+        Processes beat threads at these sizes, so several runs take one thread each; a GPU is given one process. A
+        single process takes two threads, or what OMP_NUM_THREADS says (None: torch has read it).
         """
         most = self.jobs or (joblib.cpu_count() if self.device == "cpu" else 1)
         jobs = max(1, min(count, most))
-        return jobs, 1 if jobs > 1 else min(2, joblib.cpu_count())
+        if jobs > 1:
+            return jobs, 1
+        return jobs, None if os.environ.get("OMP_NUM_THREADS") else min(2, joblib.cpu_count())
 
 
 def sweep(
@@ -63,7 +67,9 @@ def sweep(
     return [results[spec.id] for spec in specs]
 
 
-def _attempt(spec: RunSpec, workers: Workers, threads: int, progress: Callable[[float], None] | None) -> RunResult:
+def _attempt(
+    spec: RunSpec, workers: Workers, threads: int | None, progress: Callable[[float], None] | None
+) -> RunResult:
     # Imported here: the process that only hands out runs need not load Avalanche.
     from cl_nvrm.train import run_one
 

@@ -14,6 +14,7 @@ def _own_cache(tmp_path_factory):
     """Nothing is read from, or written to, the user's cache; one torch thread, as in a worker."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
         yield
 
