@@ -1,32 +1,40 @@
 """Perturbation: noise on, noise off, weights back bit for bit.
 
 NVRM (Xie et al., Neural Computation 2021, eq. 9-10) evaluates loss and gradient at θ + ξ and lets the optimizer step θ.
-The clean weights are kept as a copy and copied back: subtracting the noise again would leave a rounding error in the
-weights at every step, (w + e) - e ≠ w.
+The clean weights are kept, never computed back: subtracting the noise again would leave a rounding error in the weights
+at every step, (w + e) - e ≠ w.
+
+On a CPU, θ + ξ is written into a second buffer in one pass, and a parameter that has its storage to itself is pointed
+to that buffer until the noise goes off: no clean copy is made, nothing is copied back. Everything else (storage that
+several tensors share, other devices) is perturbed in place and restored from a copy. Autograd notices both: a backward
+pass through weights that were perturbed or restored since the forward pass is an error.
 """
 
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise import Noise, law
+from cl_nvrm.noise import Noise, Seed, Stream, law
 
 
 class Perturbation:
-    """Independent noise on a set of parameters, drawn from a generator of its own.
+    """Independent noise on a set of parameters, drawn from a stream of its own.
 
     ``variability`` is the scale b ≥ 0 of the noise; at 0 nothing is touched and no random number is drawn. With
     ``relative`` each tensor's noise is b times its own root mean square. Frozen parameters (``requires_grad`` False)
     are left alone; parameters that share their storage get one draw. The parameters are named at every ``apply``, so
     heads that appear later, or an optimizer that was replaced, need no bookkeeping.
 
-    The sequence of draws depends on the seed, the device and the sizes of the parameters, and on nothing else: the
-    global random state is neither read nor moved.
+    The sequence of draws depends on the seed, the kind of device and the sizes of the parameters, and on nothing else:
+    the global random state is neither read nor moved. With a tuple of seeds the leading axis of every parameter is the
+    trial, and each trial's draws are those of its own seed.
     """
 
     def __init__(
@@ -35,7 +43,7 @@ class Perturbation:
         noise: Noise | str = "gaussian",
         *,
         relative: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if not (math.isfinite(variability) and variability >= 0):
             raise UserError(f"variability must be a finite number of at least 0, got {variability}")
@@ -43,9 +51,10 @@ class Perturbation:
         self.noise = law(noise) if isinstance(noise, str) else noise
         self.relative = relative
         self.seed = seed
-        self._generators: dict[torch.device, torch.Generator] = {}
-        self._buffers: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
-        self._held: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._stream = Stream(seed)
+        self._buffers: dict[tuple[str, int], Tensor] = {}
+        self._swapped: list[tuple[Tensor, Tensor]] = []
+        self._copied: list[tuple[Tensor, Tensor]] = []
         self._active = False
 
     @property
@@ -53,53 +62,49 @@ class Perturbation:
         """Whether parameters are perturbed at this moment."""
         return self._active
 
+    @torch.no_grad()
     def draw(self, parameters: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Pair each distinct trainable parameter with fresh noise ξ of its shape; the parameters stay as they are.
 
         The noise lies in buffers that the next draw overwrites. Nothing is drawn at variability 0.
         """
-        if self.variability == 0:
-            return []
-        pairs: list[tuple[Tensor, Tensor]] = []
-        for (device, dtype), group in _grouped(parameters).items():
-            # Half precision cannot hold the tails of the law; the sum is rounded once, to the parameter's own type.
-            noise_dtype = dtype if dtype.itemsize >= 4 else torch.float32
-            flat = self._buffer(f"noise for {dtype}", group, device, noise_dtype)
-            self.noise.draw_(flat, self._generator(device)).mul_(self.variability)
-            noises = _views(flat, group)
-            if self.relative:
-                for parameter, xi in zip(group, noises, strict=True):
-                    xi.mul_(parameter.detach().to(noise_dtype).square().mean().sqrt())
-            pairs += zip(group, noises, strict=True)
-        return pairs
+        here, elsewhere = self._chosen(parameters)
+        noises = []
+        for k, parameter in enumerate(here):
+            xi, zeros = (self._buffer(use, k, parameter, _wide(parameter.dtype)) for use in ("noise", "zeros"))
+            self._stream.add_noise(xi, zeros.zero_(), self.noise, self._scale(parameter))
+            noises.append(xi)
+        for group in elsewhere:
+            noises += self._drawn_elsewhere(group)
+        return list(zip([*here, *chain(*elsewhere)], noises, strict=True))
 
     @torch.no_grad()
     def apply(self, parameters: Iterable[Tensor]) -> None:
-        """Add fresh noise to the parameters in place; RuntimeError if noise is on already."""
+        """Add fresh noise to the parameters; RuntimeError if noise is on already."""
         if self._active:
             raise RuntimeError("the weights are perturbed already; restore() them before another apply()")
-        pairs = self.draw(parameters)
-        tensors = [parameter.detach() for parameter, _ in pairs]
-        clean: list[Tensor] = []
-        for (device, dtype), group in _grouped(p for p, _ in pairs).items():
-            clean += _views(self._buffer("clean", group, device, dtype), group)
-        if pairs:
-            torch._foreach_copy_(clean, tensors)
-        self._held, self._active = (tensors, clean), True
+        here, elsewhere = self._chosen(parameters)
+        self._active = True
         try:
-            if pairs:
-                torch._foreach_add_(tensors, [xi for _, xi in pairs])
+            for k, parameter in enumerate(here):
+                self._apply_on_cpu(k, parameter)
+            for group in elsewhere:
+                self._apply_elsewhere(group)
+            increment_version([parameter for parameter, _ in self._swapped])
         except BaseException:
             self.restore()
             raise
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Copy the clean weights back, bit for bit; does nothing if no noise is on."""
-        tensors, clean = self._held
-        if tensors:
-            torch._foreach_copy_(tensors, clean)
-        self._held, self._active = ([], []), False
+        """Bring the clean weights back, bit for bit; does nothing if no noise is on."""
+        for parameter, clean in self._swapped:
+            parameter.data = clean
+        increment_version([parameter for parameter, _ in self._swapped])
+        if self._copied:
+            tensors, copies = zip(*self._copied, strict=True)
+            torch._foreach_copy_(tensors, copies)
+        self._swapped, self._copied, self._active = [], [], False
 
     @contextmanager
     def around(self, parameters: Iterable[Tensor]) -> Iterator[None]:
@@ -111,26 +116,84 @@ class Perturbation:
             self.restore()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next draws depend on: the state of the generator of each device in use."""
-        return {"generators": {str(device): g.get_state() for device, g in self._generators.items()}}
+        """Return what the next draws depend on."""
+        return self._stream.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the sequence of draws where ``state`` was taken."""
-        self._generators = {}
-        for device, generator_state in state["generators"].items():
-            self._generator(torch.device(device)).set_state(generator_state)
+        self._stream.load_state_dict(state)
 
-    def _generator(self, device: torch.device) -> torch.Generator:
-        if device not in self._generators:
-            self._generators[device] = torch.Generator(device).manual_seed(self.seed)
-        return self._generators[device]
+    def _apply_on_cpu(self, k: int, parameter: Tensor) -> None:
+        dtype = _wide(parameter.dtype)
+        swap = parameter.dtype == dtype and _alone_in_its_storage(parameter)
+        clean, noisy = parameter.data, self._buffer("noise", k, parameter, dtype)
+        self._stream.add_noise(noisy, clean.to(dtype).contiguous(), self.noise, self._scale(parameter))
+        if swap:
+            self._swapped.append((parameter, clean))
+            parameter.data = noisy
+        else:
+            self._copied.append((parameter, self._buffer("clean", k, parameter, parameter.dtype).copy_(clean)))
+            parameter.copy_(noisy)  # half precision: rounded once, to the parameter's own type
 
-    def _buffer(self, use: str, group: list[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
-        size = sum(p.numel() for p in group)
-        flat = self._buffers.get((use, device, dtype))
-        if flat is None or flat.numel() != size:
-            flat = self._buffers[use, device, dtype] = torch.empty(size, device=device, dtype=dtype)
-        return flat
+    def _apply_elsewhere(self, chosen: list[Tensor]) -> None:
+        if not chosen:
+            return
+        tensors = [p.detach() for p in chosen]
+        copies = [self._buffer("clean", k, p, p.dtype) for k, p in enumerate(chosen)]
+        torch._foreach_copy_(copies, tensors)
+        self._copied += zip(chosen, copies, strict=True)
+        torch._foreach_add_(tensors, self._drawn_elsewhere(chosen))
+
+    def _drawn_elsewhere(self, chosen: list[Tensor]) -> list[Tensor]:
+        """Noise for each parameter, drawn for all at once: an accelerator's time goes into the number of calls."""
+        trials = len(self.seed) if isinstance(self.seed, tuple) else 1
+        sizes = [p.numel() // trials for p in chosen]
+        flat = torch.empty(trials, sum(sizes), device=chosen[0].device, dtype=_wide(chosen[0].dtype))
+        self._stream.draw_(flat if isinstance(self.seed, tuple) else flat[0], self.noise)
+        if not self.relative:
+            flat.mul_(self.variability)
+        noises = []
+        for parameter, xi in zip(chosen, flat.split(sizes, dim=1), strict=True):
+            noises.append(xi.unflatten(1, parameter.shape[1:]) if trials > 1 else xi.view(parameter.shape))
+            if self.relative:
+                noises[-1].mul_(self._shaped_scale(parameter))
+        return noises
+
+    def _chosen(self, parameters: Iterable[Tensor]) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """The trainable parameters, one for each piece of storage: those on a CPU, and groups of one type elsewhere."""
+        here: list[Tensor] = []
+        elsewhere: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        seen: set[tuple[int, int]] = set()
+        for parameter in parameters if self.variability else ():
+            place = (parameter.data_ptr(), parameter.numel())
+            if parameter.requires_grad and place not in seen:
+                seen.add(place)
+                if _on_cpu(parameter):
+                    here.append(parameter)
+                else:
+                    elsewhere.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+        return here, list(elsewhere.values())
+
+    def _scale(self, parameter: Tensor) -> float | Tensor:
+        if not self.relative:
+            return self.variability
+        wide = parameter.detach().to(_wide(parameter.dtype))
+        if isinstance(self.seed, tuple):
+            wide = wide.flatten(1)
+        return self.variability * wide.square().mean(-1 if isinstance(self.seed, tuple) else None).sqrt()
+
+    def _shaped_scale(self, parameter: Tensor) -> float | Tensor:
+        scale = self._scale(parameter)
+        if isinstance(scale, Tensor) and scale.ndim:
+            return scale.view(-1, *[1] * (parameter.ndim - 1))
+        return scale
+
+    def _buffer(self, use: str, k: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+        found = self._buffers.get((use, k))
+        if found is None or (found.shape, found.dtype, found.device) != (like.shape, dtype, like.device):
+            found = torch.empty(like.shape, dtype=dtype, device=like.device)
+            self._buffers[use, k] = found
+        return found
 
 
 @contextmanager
@@ -147,18 +210,17 @@ def weight_noise(
         yield
 
 
-def _grouped(parameters: Iterable[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[Tensor]]:
-    """Trainable parameters by device and type, in order, one for each piece of storage."""
-    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    seen: set[tuple[int, int]] = set()
-    for parameter in parameters:
-        place = (parameter.data_ptr(), parameter.numel())
-        if parameter.requires_grad and place not in seen:
-            seen.add(place)
-            groups.setdefault((parameter.device, parameter.dtype), []).append(parameter)
-    return groups
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """The type to draw noise in: half precision cannot hold the tails of a law."""
+    return dtype if dtype.itemsize >= 4 else torch.float32
 
 
-def _views(flat: Tensor, group: list[Tensor]) -> list[Tensor]:
-    pieces = flat.split([p.numel() for p in group])
-    return [piece.view(p.shape) for piece, p in zip(pieces, group, strict=True)]
+def _on_cpu(parameter: Tensor) -> bool:
+    return parameter.device.type == "cpu"
+
+
+def _alone_in_its_storage(parameter: Tensor) -> bool:
+    """Whether no other tensor would miss the noise if this one pointed elsewhere for a while."""
+    storage = parameter.untyped_storage()
+    users = getattr(torch._C, "_storage_Use_Count", lambda _: 0)(storage._cdata)
+    return bool(users == 2 and storage.nbytes() == parameter.nbytes and parameter.is_contiguous())

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "errors": set(),
     "spec": set(),
-    "noise": {"errors"},
+    "kernels": set(),
+    "noise": {"errors", "kernels"},
     "benchmark": set(),
     "perturb": {"errors", "noise"},
     "catalog": {"errors"},
@@ -19,7 +20,7 @@ MAY_IMPORT = {
     "models": set(),
     "optim": {"noise", "perturb"},
     "data": {"errors", "spec"},
-    "plugins": {"errors", "noise", "perturb", "benchmark"},
+    "plugins": {"errors", "kernels", "noise", "perturb", "benchmark"},
     "train": {"errors", "spec", "catalog", "compose", "benchmark", "data", "plugins"},
     "store": {"errors", "spec"},
     "sweep": {"errors", "spec", "store", "train"},
@@ -45,6 +46,8 @@ ONLY_IN = {
     "seaborn": {"figures"},
     "matplotlib": {"figures", "run"},
     "joblib": {"sweep"},
+    "numba": {"kernels"},
+    "llvmlite": {"kernels"},
     "rich": {"tables", "progress", "run"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
@@ -7,6 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.kernels import draws
 from cl_nvrm.perturb import Perturbation
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
@@ -104,14 +106,16 @@ def test_it_equals_a_hand_written_loop(train_toy):
     with pytest.raises(Stop):
         train_toy([Snapshot()], optimizer=sgd)
     model = untouched.model
-    generator = torch.Generator().manual_seed(noise_seed)
+    key, position = np.uint64(draws.key(noise_seed)), 0
     weights = list(model.parameters())
     for x, y in batches:
         clean = bits(model)
-        draw = torch.empty(sum(p.numel() for p in weights)).normal_(generator=generator).mul_(scale)
-        with torch.no_grad():
-            for p, xi in zip(weights, draw.split([p.numel() for p in weights]), strict=True):
-                p += xi.view(p.shape)
+        for p in weights:
+            half = -(-p.numel() // 2)
+            words = draws.word(key, np.arange(position, position + half, dtype=np.uint64))
+            xi = np.concatenate(draws.gaussian(words))[: p.numel()]
+            p.data += torch.from_numpy(np.float32(scale) * xi).view(p.shape)
+            position += half
         gradients = torch.autograd.grad(cross_entropy(model(x), y), weights)
         with torch.no_grad():
             for p, w, g in zip(weights, clean, gradients, strict=True):

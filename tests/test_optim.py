@@ -181,7 +181,7 @@ def test_a_line_search_sees_one_noise_within_a_step_and_another_in_the_next():
 
     def closure():
         optimizer.zero_grad()
-        clean = optimizer.perturbation._held[1]
+        clean = [kept for _, kept in optimizer.perturbation._swapped]
         noisy = [p.detach() for p in optimizer.weights]
         offsets[-1].append(torch.cat([(p - c).flatten() for p, c in zip(noisy, clean, strict=True)]))
         loss = cross_entropy(model(x), y)

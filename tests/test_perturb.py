@@ -55,19 +55,105 @@ def test_weights_come_back_after_an_exception():
     assert same(model, before)
 
 
-def test_weights_come_back_when_adding_the_noise_itself_fails(monkeypatch):
+@pytest.mark.parametrize("place", ["swapped", "copied"])
+def test_weights_come_back_when_adding_the_noise_itself_fails(place):
     model = network()
     before = copies(model)
+    aliases = [p.detach() for p in model.parameters()] if place == "copied" else []
     perturbation = Perturbation(0.1)
+    add, calls = perturbation._stream.add_noise, []
 
-    def half_done(tensors, noise):
-        tensors[0].add_(noise[0])
-        raise MemoryError
+    def half_done(*arguments):
+        add(*arguments)
+        calls.append(1)
+        if len(calls) == 3:
+            raise MemoryError
 
-    monkeypatch.setattr(torch, "_foreach_add_", half_done)
+    perturbation._stream.add_noise = half_done
     with pytest.raises(MemoryError):
         perturbation.apply(model.parameters())
     assert same(model, before) and not perturbation.active
+    assert same(model, aliases or before)
+
+
+@pytest.fixture(params=["cpu", "elsewhere"])
+def place(request, monkeypatch):
+    """Run a test the way a CPU does it and the way other devices do it, here on the CPU's memory."""
+    if request.param == "elsewhere":
+        monkeypatch.setattr("cl_nvrm.perturb._on_cpu", lambda parameter: False)
+    return request.param
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_other_devices_perturb_in_place_by_the_same_law(place, relative):
+    model = nn.Linear(400, 300)
+    nn.init.constant_(model.weight, 2.0)
+    before = copies(model)
+    perturbation = Perturbation(0.1, "laplace", relative=relative, seed=5)
+    with perturbation.around(model.parameters()):
+        spread = float((model.weight.detach() - before[0]).std())
+        seen = copies(model)
+    assert spread == pytest.approx(0.1 * math.sqrt(2) * (2 if relative else 1), rel=0.02)
+    assert same(model, before)
+    again = Perturbation(0.1, "laplace", relative=relative, seed=5).draw(model.parameters())
+    for noisy, clean, (_, xi) in zip(seen, before, again, strict=True):
+        assert torch.equal(noisy, clean + xi)
+
+
+def test_the_trials_of_a_stack_get_the_noise_of_their_own_seeds(place):
+    alone = [nn.Linear(40, 30), nn.Linear(40, 30), nn.Linear(40, 30)]
+    stack = [nn.Parameter(torch.stack(p)) for p in zip(*(copies(m) for m in alone), strict=True)]
+    together = Perturbation(0.1, relative=True, seed=(3, 4, 5))
+    for _ in range(2):
+        with together.around(stack):
+            noisy = [p.detach().clone() for p in stack]
+    for trial, model in enumerate(alone):
+        own = Perturbation(0.1, relative=True, seed=3 + trial)
+        for _ in range(2):
+            with own.around(model.parameters()):
+                seen = copies(model)
+        for one, many in zip(seen, noisy, strict=True):
+            torch.testing.assert_close(many[trial], one, rtol=1e-6, atol=1e-7)
+
+
+def test_a_parameter_alone_in_its_storage_is_pointed_elsewhere_and_one_with_a_view_is_not():
+    model = nn.Linear(5, 5)
+    view = model.weight.detach()[0]
+    places = [p.data_ptr() for p in model.parameters()]
+    with weight_noise(model, 0.1):
+        assert model.weight.data_ptr() == places[0] and model.bias.data_ptr() != places[1]
+        assert torch.equal(view, model.weight[0])  # whoever holds a view sees the noise, too
+    assert [p.data_ptr() for p in model.parameters()] == places
+
+
+def test_views_into_one_flat_tensor_are_perturbed_where_they_are():
+    flat = torch.zeros(30)
+    parts = [nn.Parameter(flat[:10]), nn.Parameter(flat[10:])]
+    with Perturbation(0.1).around(parts):
+        assert bool((flat != 0).all())
+    assert bool((flat == 0).all())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("when", ["noise on", "noise off"])
+def test_a_backward_pass_over_weights_that_changed_since_is_an_error(shared, when):
+    model = network()
+    aliases = [p.detach() for p in model.parameters()] if shared else []
+    perturbation = Perturbation(0.1)
+    if when == "noise off":
+        perturbation.apply(model.parameters())
+    loss = model(torch.randn(6, 30)).sum()
+    perturbation.restore() if when == "noise off" else perturbation.apply(model.parameters())
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    assert aliases or not shared
+
+
+def test_a_transposed_weight_gets_its_noise_and_comes_back():
+    weight = nn.Parameter(torch.zeros(30, 20).t())
+    with Perturbation(0.1).around([weight]):
+        assert bool((weight != 0).all())
+    assert bool((weight == 0).all()) and not weight.is_contiguous()
 
 
 def test_the_noise_has_the_asked_scale_on_every_tensor():
@@ -145,7 +231,7 @@ def test_variability_zero_touches_nothing_and_draws_nothing():
     perturbation = Perturbation(0.0)
     with perturbation.around(model.parameters()):
         assert same(model, before) and perturbation.active
-    assert perturbation.state_dict() == {"generators": {}}
+    assert perturbation.state_dict() == Perturbation(0.0).state_dict()
 
 
 def test_noise_neither_reads_nor_moves_the_global_random_state():

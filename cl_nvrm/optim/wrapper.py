@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cl_nvrm.noise import Noise
+from cl_nvrm.noise import Noise, Stream
 from cl_nvrm.perturb import Perturbation
 
 Closure = Callable[[], Any]
@@ -81,4 +81,4 @@ class Wrapper(Optimizer):
         """Load what ``state_dict`` returned, or a plain optimizer's state (the noise then starts from its seed)."""
         inner = {key: value for key, value in state_dict.items() if key != "noise"}
         self.inner.load_state_dict(inner)
-        self.perturbation.load_state_dict(state_dict.get("noise", {"generators": {}}))
+        self.perturbation.load_state_dict(state_dict.get("noise") or Stream(self.perturbation.seed).state_dict())
