@@ -13,6 +13,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.kernels import penalty
 
 Weights = dict[str, Tensor]
 
@@ -36,6 +37,7 @@ class QuadraticPenalty(SupervisedPlugin):
         self.importance: Weights = {}
         self.anchor: Weights = {}
         self.scatter = 0.0
+        self._pull: Weights = {}
         self.diagnostics: dict[str, float] = {}
 
     @torch.no_grad()
@@ -84,16 +86,24 @@ class QuadraticPenalty(SupervisedPlugin):
 
     @torch.no_grad()
     def _evaluate(self, model: torch.nn.Module, device: torch.device) -> tuple[Tensor, Weights]:
-        """The penalty and its gradient at the present weights."""
-        gradients: Weights = {}
-        total = torch.full((), self.scatter, device=device)
+        """The penalty and its gradient at the present weights; the gradient lies where the next one will."""
+        value: Tensor | float = self.scatter
         for name, parameter in model.named_parameters():
-            if name in self.importance and parameter.requires_grad:
-                gap = parameter - _grown(self.anchor[name], parameter)
-                pull = _grown(self.importance[name], parameter) * gap
-                total += torch.dot(pull.flatten(), gap.flatten())
-                gradients[name] = pull.mul_(2 * self.strength)
-        return self.strength * total, gradients
+            if name not in self.importance or not parameter.requires_grad:
+                self._pull.pop(name, None)
+                continue
+            anchor, importance = _grown(self.anchor[name], parameter), _grown(self.importance[name], parameter)
+            out = self._pull.get(name)
+            if out is None or out.shape != parameter.shape:
+                out = self._pull[name] = torch.empty_like(parameter)
+            if penalty.fits(out, parameter, anchor, importance):
+                value = value + penalty.pull(out, parameter, anchor, importance, 2 * self.strength)
+            else:
+                gap = parameter - anchor
+                torch.mul(importance, gap, out=out)
+                value = value + torch.dot(out.flatten(), gap.flatten())
+                out.mul_(2 * self.strength)
+        return torch.as_tensor(self.strength * value, device=device), self._pull
 
 
 def trainable_weights(model: torch.nn.Module) -> Weights:

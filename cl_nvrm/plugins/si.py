@@ -64,7 +64,8 @@ class SIPlugin(QuadraticPenalty):
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Add this step to the path integral."""
         for name, parameter in self._parameters(strategy):
-            self.omega[name].addcmul_(self._gradient[name], parameter - self._before[name], value=-1)
+            moved = torch.sub(parameter, self._before[name], out=self._before[name])
+            self.omega[name].addcmul_(self._gradient[name], moved, value=-1)
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
