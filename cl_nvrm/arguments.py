@@ -32,6 +32,7 @@ class Arguments:
     data_dir: Path | None
     device: str
     jobs: int
+    stack: str
     backend: str
     out: Path
     fresh: bool
@@ -96,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", "data set by name; auto: the benchmark's own, or the embedded digits", default="auto", metavar="NAME")
     add("--data-dir", "folder of data sets, before CL_NVRM_DATA and the cache", type=Path, metavar="DIR")
     add("--device", "auto, cpu, cuda, cuda:1, …", default="auto")
+    add(
+        "--stack", "train a strategy's trials as one run; auto: on a GPU", choices=["auto", "on", "off"], default="auto"
+    )
     add("--jobs", "worker processes; auto: one a processor, at most one a run", type=_jobs, default="auto")
     add("--backend", "where they run", choices=["loky", "dask", "ray"], default="loky")
     add("--out", "folder of the results", type=Path, default=Path("reports/runs"), metavar="DIR")

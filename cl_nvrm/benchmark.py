@@ -1,6 +1,7 @@
 """Benchmark: a sequence of tasks as Avalanche streams, with the model and the recipe that go with it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+Seed = int | tuple[int, ...]  # several: one for each trial of a stack
 Batch = list[Tensor]  # inputs (n, …), class labels (n,), task labels (n,)
 
 
@@ -33,6 +35,12 @@ class TaskData(Dataset[tuple[Tensor, int]]):
         self.images, self.labels, self.rows, self.permutation, self.task = images, labels, rows, permutation, task
         self.targets: list[int] = labels.tolist()
 
+    def permuted(self, permutation: Tensor) -> "TaskData":
+        """Return the same samples with the values of each image reordered; everything else is shared."""
+        other = copy(self)
+        other.permutation = permutation
+        return other
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -54,17 +62,16 @@ class TaskData(Dataset[tuple[Tensor, int]]):
 
 
 class ShuffledBatches:
-    """A loader over one task without per-sample Python: the order of epoch e depends on ``seed(e)`` alone."""
+    """A loader over one task without per-sample Python; each pass has the order that ``seed()`` then stands for."""
 
-    def __init__(self, data: TaskData, size: int, seed: Callable[[], int]) -> None:
+    def __init__(self, data: TaskData, size: int, seed: Callable[[], Seed]) -> None:
         self.data, self.size, self.seed = data, size, seed
 
     def __len__(self) -> int:
         return -(-len(self.data) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(self.seed())
-        for index in torch.randperm(len(self.data), generator=generator).split(self.size):
+        for index in _shuffled(len(self.data), self.seed()).split(self.size, dim=-1):
             yield self.data.gather(index)
 
 
@@ -82,16 +89,22 @@ def task_data(dataset: Any) -> TaskData | None:
     return layer
 
 
-def sampled_batches(dataset: Any, size: int, samples: int, seed: int) -> Iterator[Batch]:
+def sampled_batches(dataset: Any, size: int, samples: int, seed: Seed) -> Iterator[Batch]:
     """Yield a seeded random ``samples`` (0: all) of an Avalanche data set, ``size`` at a time."""
-    generator = torch.Generator().manual_seed(seed)
-    index = torch.randperm(len(dataset), generator=generator)[: samples or None]
+    index = _shuffled(len(dataset), seed)[..., : samples or None]
     data = task_data(dataset)
     if data is not None:
-        yield from map(data.gather, index.split(size))
+        yield from map(data.gather, index.split(size, dim=-1))
     else:
         subset = dataset.subset(index.tolist())
         yield from map(list, DataLoader(subset, batch_size=size, collate_fn=getattr(dataset, "collate_fn", None)))
+
+
+def _shuffled(count: int, seed: Seed) -> Tensor:
+    """A random order of ``count`` samples; with several seeds, one a row."""
+    if isinstance(seed, tuple):
+        return torch.stack([_shuffled(count, one) for one in seed])
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def chosen_rows(images: Any, subset: int, holdout: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:

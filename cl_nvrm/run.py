@@ -82,13 +82,14 @@ def plan(arguments: Arguments, warn: Any) -> tuple[dict[str, str], list[RunSpec]
 
     from cl_nvrm import data
 
-    made = catalog.maker("benchmarks", term.name)
-    preferred = catalog.needs_data(made)
+    preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
     benchmark = term.make(*([images] if images else []), seed=arguments.seed)
     for terms in strategies:
         for part in terms:
-            part.make(seed=0)  # its errors belong here, not into a worker
+            made = part.make(seed=0)  # its errors belong here, not into a worker
+            if arguments.stack == "on" and not (made is None or getattr(made, "elementwise", False)):
+                raise UserError(f"--stack on: '{part.name}' does not work on stacked trials; write --stack auto")
     recipe = benchmark.recipe
     optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
     optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
@@ -123,7 +124,13 @@ def _sweep(
     from cl_nvrm.progress import SweepProgress
     from cl_nvrm.sweep import Workers, sweep
 
-    workers = Workers(arguments.jobs, arguments.backend, _device(arguments.device), arguments.data_dir)
+    workers = Workers(
+        jobs=arguments.jobs,
+        stack=arguments.stack,
+        backend=arguments.backend,
+        device=_device(arguments.device),
+        data_dir=arguments.data_dir,
+    )
     missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
         errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)

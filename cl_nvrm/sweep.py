@@ -4,8 +4,9 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 
@@ -18,9 +19,14 @@ BACKENDS = ("loky", "dask", "ray")
 
 @dataclass(frozen=True)
 class Workers:
-    """Where runs are computed: ``jobs`` processes (0: as many as fit) on ``device``, with data from ``data_dir``."""
+    """Where runs are computed: ``jobs`` processes (0: as many as fit) on ``device``, with data from ``data_dir``.
+
+    ``stack`` trains the trials of a strategy as one run: ``on``, ``off``, or ``auto``, where that is faster (not on a
+    CPU, which one trial keeps busy).
+    """
 
     jobs: int = 0
+    stack: str = "auto"
     backend: str = "loky"
     device: str = "cpu"
     data_dir: Path | None = None
@@ -36,6 +42,15 @@ class Workers:
         if jobs > 1:
             return jobs, 1
         return jobs, None if os.environ.get("OMP_NUM_THREADS") else min(2, joblib.cpu_count())
+
+    def groups(self, specs: list[RunSpec]) -> list[tuple[RunSpec, ...]]:
+        """Return which specs to train together: those that differ in nothing but their seed, or each alone."""
+        if self.stack == "off" or (self.stack == "auto" and self.device == "cpu"):
+            return [(spec,) for spec in specs]
+        alike: dict[RunSpec, list[RunSpec]] = {}
+        for spec in specs:
+            alike.setdefault(replace(spec, seed=0), []).append(spec)
+        return [tuple(group) for group in alike.values()]
 
 
 def sweep(
@@ -56,36 +71,52 @@ def sweep(
     specs = list(specs)
     results = {} if fresh else {spec.id: found for spec in specs if (found := store.get(spec.id)) is not None}
     missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())
-    jobs, threads = workers.for_runs(len(missing))
-    calls = [joblib.delayed(_attempt)(spec, workers, threads, on_progress if jobs == 1 else None) for spec in missing]
+    groups = workers.groups(missing)
+    jobs, threads = workers.for_runs(len(groups))
+    calls = [joblib.delayed(_attempt)(group, workers, threads, on_progress if jobs == 1 else None) for group in groups]
     with _engine(workers.backend, jobs):
-        for result in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls) if calls else ():
-            if result.status != "failed":
-                store.save(result)
-            results[result.id] = result
-            on_result(result)
+        for group_results in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls) if calls else ():
+            for result in group_results:
+                if result.status != "failed":
+                    store.save(result)
+                results[result.id] = result
+                on_result(result)
     return [results[spec.id] for spec in specs]
 
 
 def _attempt(
-    spec: RunSpec, workers: Workers, threads: int | None, progress: Callable[[float], None] | None
-) -> RunResult:
+    specs: tuple[RunSpec, ...], workers: Workers, threads: int | None, progress: Callable[[float], None] | None
+) -> list[RunResult]:
     # Imported here: the process that only hands out runs need not load Avalanche.
+    from cl_nvrm.stack import run_stack
     from cl_nvrm.train import run_one
 
-    try:
-        result = run_one(
-            spec,
-            data_dir=workers.data_dir,
-            device=workers.device,
-            threads=threads,
-            progress=progress or (lambda _: None),
-        )
+    options: dict[str, Any] = {"data_dir": workers.data_dir, "device": workers.device, "threads": threads}
+    options["progress"] = progress or (lambda _: None)
+    if len(specs) > 1:
+        try:
+            return _checked(run_stack(specs, **options))
+        except Exception as problem:
+            if workers.stack == "on" or not isinstance(problem, UserError):
+                return [_failed(spec, problem) for spec in specs]
+    results = []
+    for spec in specs:
+        try:
+            results += _checked([run_one(spec, **options)])
+        except Exception as problem:
+            results.append(_failed(spec, problem))
+    return results
+
+
+def _checked(results: list[RunResult]) -> list[RunResult]:
+    for result in results:
         result.to_json()  # a plug-in whose diagnostics are no finite numbers fails here, not the sweep in the store
-        return result
-    except Exception as problem:
-        text = f"{type(problem).__name__}: {problem}"
-        return RunResult(spec, "failed", error=text, provenance={"traceback": traceback.format_exc()})
+    return results
+
+
+def _failed(spec: RunSpec, problem: Exception) -> RunResult:
+    about = {"traceback": "".join(traceback.format_exception(problem))}
+    return RunResult(spec, "failed", error=f"{type(problem).__name__}: {problem}", provenance=about)
 
 
 @contextmanager

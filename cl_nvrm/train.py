@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +18,10 @@ from avalanche.models import avalanche_forward
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
-from torch import nn
+from torch import Tensor, nn
 
 from cl_nvrm import compose, data
-from cl_nvrm.benchmark import Benchmark, ShuffledBatches, TaskData, task_data
+from cl_nvrm.benchmark import Benchmark, Seed, ShuffledBatches, TaskData, task_data
 from cl_nvrm.catalog import maker, needs_data
 from cl_nvrm.errors import Diverged, MissingData
 from cl_nvrm.plugins.loss_record import LossRecord
@@ -37,9 +38,16 @@ class Strategy(SupervisedTemplate):
     the same ones. A plug-in that changes the data or the loader (replay, say) gets Avalanche's own loader.
     """
 
-    def __init__(self, *, seed: int, **arguments: Any) -> None:
+    def __init__(self, *, seed: Seed, **arguments: Any) -> None:
         super().__init__(evaluator=_silent_evaluator(), **arguments)
         self.seed = seed
+
+    def epoch_seed(self) -> Seed:
+        """Return what the order of the coming epoch's batches depends on."""
+        place = (self.experience.current_experience, self.clock.train_exp_epochs)
+        if isinstance(self.seed, tuple):
+            return tuple(derived_seed(seed, "batches", *place) for seed in self.seed)
+        return derived_seed(self.seed, "batches", *place)
 
     def make_train_dataloader(self, **arguments: Any) -> None:
         """Set ``self.dataloader``."""
@@ -47,12 +55,20 @@ class Strategy(SupervisedTemplate):
         if tensors is None:
             super().make_train_dataloader(**arguments)
             return
-        task = self.experience.current_experience
-        self.dataloader = ShuffledBatches(
-            tensors,
-            self.train_mb_size,
-            lambda: derived_seed(self.seed, "batches", task, self.clock.train_exp_epochs),
-        )
+        self.dataloader = ShuffledBatches(tensors, self.train_mb_size, self.epoch_seed)
+
+
+@dataclass
+class History:
+    """What was measured while training; in a stack, each number is a list with one a trial."""
+
+    status: Status = "done"
+    error: str | None = None
+    accuracy: list[list[Any]] = field(default_factory=list)
+    losses: list[list[Any]] = field(default_factory=list)
+    diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
 
 
 def run_one(
@@ -71,68 +87,83 @@ def run_one(
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, images = build_benchmark(spec, data_dir, device)
-    seeds = run_seeds(spec)
-    plugins, record = build_plugins(spec), LossRecord()
+    plugins = build_plugins(spec)
+    record = LossRecord()
     strategy = build_strategy(spec, benchmark, [*plugins.values(), record], device)
-    accuracy: list[tuple[float, ...]] = []
-    losses: list[tuple[float, ...]] = []
-    diagnostics: dict[str, list[dict[str, float]]] = {}
-    train_seconds = eval_seconds = 0.0
-    status: Status = "done"
-    error = None
+    history = train_tasks(strategy, benchmark, plugins, record, progress)
+    return result_of(spec, history, strategy.model, about(spec, benchmark, images, device))
+
+
+def train_tasks(
+    strategy: Strategy, benchmark: Benchmark, plugins: dict[str, Any], record: LossRecord, progress: Progress
+) -> History:
+    """Train ``strategy`` on one task after the other and write down what comes of it."""
+    history = History()
     for task, experience in enumerate(benchmark.streams().train_stream):
         start = time.perf_counter()
         try:
             strategy.train(experience, reset_optimizer_state=benchmark.recipe.fresh_optimizer)
         except Diverged as problem:
-            status, error = "diverged", f"task {task + 1}: {problem}"
+            history.status, history.error = "diverged", f"task {task + 1}: {problem}"
             break
         finally:
-            train_seconds += time.perf_counter() - start
+            history.train_seconds += time.perf_counter() - start
         start = time.perf_counter()
-        accuracy.append(tuple(accuracy_on(strategy.model, test) for test in benchmark.test))
-        eval_seconds += time.perf_counter() - start
-        losses.append(tuple(record.epochs))
+        history.accuracy.append([accuracy_on(strategy.model, test) for test in benchmark.test])
+        history.eval_seconds += time.perf_counter() - start
+        history.losses.append(list(record.epochs))
         for name, plugin in plugins.items():
             if getattr(plugin, "diagnostics", None):
-                diagnostics.setdefault(name, []).append(dict(plugin.diagnostics))
+                history.diagnostics.setdefault(name, []).append(dict(plugin.diagnostics))
         progress((task + 1) / len(benchmark.train))
+    return history
+
+
+def result_of(spec: RunSpec, history: History, model: nn.Module, about: dict[str, Any]) -> RunResult:
+    """Make the result of a run from what was measured, its final model, and what there is to say ``about`` it."""
     return RunResult(
         spec=spec,
-        status=status,
-        accuracy=tuple(accuracy),
-        losses=tuple(losses),
-        diagnostics=diagnostics,
-        provenance={
-            **provenance(),
-            "weights_sha256": fingerprint(strategy.model),
-            "device": _device_name(device),
-            "threads": torch.get_num_threads(),
-            "scenario": benchmark.scenario,
-            "heads": benchmark.heads,
-            "chance": benchmark.chance,
-            "train_images": len(images.train_y) if images else None,
-            "seeds": seeds,
-            **benchmark.details,
-        },
-        train_seconds=round(train_seconds, 3),
-        eval_seconds=round(eval_seconds, 3),
-        error=error,
+        status=history.status,
+        accuracy=tuple(map(tuple, history.accuracy)),
+        losses=tuple(map(tuple, history.losses)),
+        diagnostics=history.diagnostics,
+        provenance={**provenance(), "weights_sha256": fingerprint(model), **about},
+        train_seconds=round(history.train_seconds, 3),
+        eval_seconds=round(history.eval_seconds, 3),
+        error=history.error,
     )
 
 
+def about(spec: RunSpec, benchmark: Benchmark, images: data.Images | None, device: str) -> dict[str, Any]:
+    """Return what is worth recording of a run's circumstances."""
+    return {
+        "device": _device_name(device),
+        "threads": torch.get_num_threads(),
+        "scenario": benchmark.scenario,
+        "heads": benchmark.heads,
+        "chance": benchmark.chance,
+        "train_images": len(images.train_y) if images else None,
+        "seeds": run_seeds(spec),
+        **benchmark.details,
+    }
+
+
 @torch.no_grad()
-def accuracy_on(model: nn.Module, test: TaskData) -> float:
-    """Return the share of a task's samples the model gets right; modes and random state stay as they are."""
+def accuracy_on(model: nn.Module, test: TaskData) -> float | list[float]:
+    """Return the share of a task's samples the model gets right; modes and random state stay as they are.
+
+    Of a stack of trials, the share of each.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    correct = torch.zeros((), dtype=torch.long, device=test.images.device)
+    correct: Tensor | int = 0
     for x, y, t in test.batches(EVAL_BATCH):
         logits = avalanche_forward(model, x, t)
-        correct += (logits.argmax(1) == y).sum()
+        correct = correct + (logits.argmax(-1) == y).sum(-1)
     for module, mode in modes.items():
         module.training = mode
-    return int(correct) / len(test)
+    shares: float | list[float] = (torch.as_tensor(correct).double() / len(test)).tolist()
+    return shares
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -176,28 +207,35 @@ def build_plugins(spec: RunSpec) -> dict[str, Any]:
 
 def build_strategy(spec: RunSpec, benchmark: Benchmark, plugins: list[Any], device: str) -> Strategy:
     """Build a freshly initialised model with its optimizer and plug-ins, and seed the global random states."""
-    seeds = run_seeds(spec)
-    torch.manual_seed(seeds["init"])
-    model = benchmark.model().to(device)
-    RNGManager.set_random_seeds(seeds["training"] % 2**32)  # torch, numpy (32 bits) and random: plug-ins may use any
-    return Strategy(
-        seed=seeds["batches"],
-        model=model,
-        optimizer=build_optimizer(spec, model),
-        criterion=nn.CrossEntropyLoss(),
-        train_mb_size=spec.batch_size,
-        train_epochs=spec.epochs,
-        device=torch.device(device),
-        plugins=[plugin for plugin in plugins if plugin is not None],
-    )
+    model = build_model(spec, benchmark, device)
+    return Strategy(seed=run_seeds(spec)["batches"], **parts(spec, model, plugins, device))
 
 
-def build_optimizer(spec: RunSpec, model: nn.Module) -> torch.optim.Optimizer:
+def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
+    """Build the run's freshly initialised model."""
+    torch.manual_seed(run_seeds(spec)["init"])
+    return benchmark.model().to(device)
+
+
+def parts(spec: RunSpec, model: nn.Module, plugins: list[Any], device: str) -> dict[str, Any]:
+    """Return the arguments of an Avalanche strategy for this run, and seed the global random states."""
+    # torch, numpy (32 bits) and random: plug-ins may use any
+    RNGManager.set_random_seeds(run_seeds(spec)["training"] % 2**32)
+    return {
+        "model": model,
+        "optimizer": build_optimizer(spec, model, run_seeds(spec)["optimizer"]),
+        "criterion": nn.CrossEntropyLoss(),
+        "train_mb_size": spec.batch_size,
+        "train_epochs": spec.epochs,
+        "device": torch.device(device),
+        "plugins": [plugin for plugin in plugins if plugin is not None],
+    }
+
+
+def build_optimizer(spec: RunSpec, model: nn.Module, seed: Seed) -> torch.optim.Optimizer:
     """Build the spec's optimizer over all parameters of the model."""
     term = compose.parse("optimizers", spec.optimizer)
-    made: torch.optim.Optimizer = term.make(
-        model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=run_seeds(spec)["optimizer"]
-    )
+    made: torch.optim.Optimizer = term.make(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=seed)
     return made
 
 

@@ -37,7 +37,7 @@ def test_the_running_tensors_equal_the_sum_over_all_tasks():
                 p.add_(torch.randn(p.shape, generator=generator))
         tasks.append((importances(model, generator), weights(model)))
         plugin.remember(*tasks[-1])
-    value, gradients = plugin._evaluate(model, torch.device("cpu"))
+    value, gradients = plugin._evaluate(model)
     wide = {name: p.detach().double().requires_grad_() for name, p in model.named_parameters()}
     expected = 0.7 * sum((f[n].double() * (wide[n] - w[n].double()).square()).sum() for f, w in tasks for n in f)
     expected.backward()
@@ -62,7 +62,7 @@ def test_memory_does_not_grow_with_the_number_of_tasks():
 def test_after_one_task_the_penalty_is_exactly_zero_at_its_anchor():
     model, plugin = linear(), penalty(1e6)
     plugin.remember(importances(model, torch.Generator().manual_seed(0)), weights(model))
-    value, gradients = plugin._evaluate(model, torch.device("cpu"))
+    value, gradients = plugin._evaluate(model)
     assert float(value) == 0 and all(float(g.abs().sum()) == 0 for g in gradients.values())
 
 
@@ -73,7 +73,7 @@ def test_weights_that_did_not_matter_are_free():
     plugin.remember(zeros_but_one, weights(model))
     with torch.no_grad():
         model.weight.add_(5.0)
-    assert float(plugin._evaluate(model, torch.device("cpu"))[0]) == 0
+    assert float(plugin._evaluate(model)[0]) == 0
 
 
 def test_importances_that_are_all_zero_are_an_error_that_says_so():
@@ -88,7 +88,7 @@ def test_a_head_that_has_grown_keeps_its_old_rows_anchored_and_its_new_ones_free
     grown = nn.Linear(4, 3)
     with torch.no_grad():
         grown.weight[:2], grown.bias[:2] = old.weight, old.bias
-    assert float(plugin._evaluate(grown, torch.device("cpu"))[0]) == 0
+    assert float(plugin._evaluate(grown)[0]) == 0
     plugin.remember({name: torch.ones_like(p) for name, p in grown.named_parameters()}, weights(grown))
     assert plugin.anchor["weight"].shape == (3, 4)
     torch.testing.assert_close(plugin.importance["weight"][:, 0], torch.tensor([2.0, 2.0, 1.0]))

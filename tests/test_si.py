@@ -62,7 +62,7 @@ def test_the_penalty_is_c_times_omega_times_the_squared_distance():
     si.remember({name: torch.full_like(w, 3.0) for name, w in weights.items()}, weights)
     with torch.no_grad():
         model.weight += 2.0
-    value, gradients = si._evaluate(model, torch.device("cpu"))
+    value, gradients = si._evaluate(model)
     assert float(value) == pytest.approx(0.25 * 3 * 4 * 6)
     torch.testing.assert_close(gradients["weight"], torch.full((2, 3), 2 * 0.25 * 3 * 2.0))
 

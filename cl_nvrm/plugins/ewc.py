@@ -14,6 +14,7 @@ from avalanche.models.utils import is_multi_task_module
 
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
+from cl_nvrm.noise import Seed
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
 from cl_nvrm.plugins.quadratic import QuadraticPenalty, trainable_weights
 
@@ -38,7 +39,7 @@ class EWCPlugin(QuadraticPenalty):
         samples: int = 2000,
         mode: Mode = "separate",
         decay: float = 1.0,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if not lambda_ >= 0:
             raise UserError(f"lambda must be at least 0, got {lambda_}")
@@ -53,7 +54,8 @@ class EWCPlugin(QuadraticPenalty):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Take the Fisher information and the anchor at the weights the task ended with."""
-        size = strategy.train_mb_size if self.fisher == "batch" else 250
+        few = 0 < self.samples <= 10_000  # large batches are faster, and need something to be made of
+        size = strategy.train_mb_size if self.fisher == "batch" else 250 if few else 1000
         batches = (
             [part.to(strategy.device) for part in batch]
             for batch in sampled_batches(strategy.experience.dataset, size, self.samples, self.seed)

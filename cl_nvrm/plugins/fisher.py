@@ -16,18 +16,19 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.noise import Seed
 
 Kind = Literal["exact", "sampled", "empirical", "batch"]
 Weights = dict[str, Tensor]
 
 
 def diagonal_fisher(
-    model: nn.Module,
+    model: Any,
     batches: Iterable[list[Tensor]],
     kind: str = "exact",
     *,
     multi_task: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Weights:
     """Return the mean diagonal Fisher information of each trainable parameter, in its shape, by name.
 
@@ -36,7 +37,16 @@ def diagonal_fisher(
     ``sampled``, one draw from them a sample (Kirkpatrick et al. 2017); ``empirical``, the true ones. ``batch`` is
     Avalanche's: the mean over batches of the squared gradient of the batch mean. The model is evaluated in eval mode
     and left as it was; no gradient is left on its parameters.
+
+    Of a stack of trials, each with its own seed, the importances are those of the trials one by one, stacked.
     """
+    if isinstance(seed, tuple):
+        drawn = list(batches)
+        each = [
+            diagonal_fisher(alone, ([part[k] for part in b] for b in drawn), kind, multi_task=multi_task, seed=seed[k])
+            for k, alone in enumerate(model.members())
+        ]
+        return {name: torch.stack([f[name] for f in each]) for name in each[0]}
     if kind not in get_args(Kind):
         raise UserError(f"fisher must be one of {', '.join(get_args(Kind))}, got '{kind}'")
     trainable: Weights = {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise import Noise
+from cl_nvrm.noise import Noise, Seed
 from cl_nvrm.perturb import Perturbation
+from cl_nvrm.plugins.trials import PerTrial, plain, rows, trials_of
 
 PenaltyAt = Literal["noisy", "clean"]
 BatchNorm = Literal["noisy", "recalibrate"]
@@ -33,6 +34,8 @@ class NVRMPlugin(SupervisedPlugin):
     Its place among the plug-ins does not matter. If anything raises while noise is on, the weights come back first.
     """
 
+    elementwise = True  # works on a stack of trials, too
+
     def __init__(
         self,
         variability: float = 0.03,
@@ -41,7 +44,7 @@ class NVRMPlugin(SupervisedPlugin):
         relative: bool = False,
         penalty_at: PenaltyAt = "noisy",
         batch_norm: BatchNorm = "noisy",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         if penalty_at not in ("noisy", "clean"):
@@ -51,7 +54,7 @@ class NVRMPlugin(SupervisedPlugin):
         self.perturbation = Perturbation(variability, noise, relative=relative, seed=seed)
         self.penalty_at = penalty_at
         self.batch_norm = batch_norm
-        self.diagnostics: dict[str, float] = {}
+        self.diagnostics: dict[str, PerTrial] = {}
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Refuse a second noise source: the two would restore each other's noise."""
@@ -94,12 +97,13 @@ class NVRMPlugin(SupervisedPlugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Record how large the noise is beside the weights: b times the law's spread over each tensor's size."""
-        spread = self.perturbation.variability * self.perturbation.noise.variance**0.5
-        self.diagnostics = {
-            f"noise_to_weight/{name}": spread if self.perturbation.relative else spread / max(_rms(p), 1e-12)
-            for name, p in strategy.model.named_parameters()
-            if p.ndim > 1 and p.requires_grad
-        }
+        spread, trials = self.perturbation.variability * self.perturbation.noise.variance**0.5, trials_of(strategy)
+        self.diagnostics = {}
+        for name, p in strategy.model.named_parameters():
+            if p.requires_grad and p.ndim - bool(trials) > 1:
+                size = rows(p.detach(), trials).square().mean(1).sqrt().clamp(min=1e-12)
+                ratio = torch.full_like(size, spread) if self.perturbation.relative else spread / size
+                self.diagnostics[f"noise_to_weight/{name}"] = plain(ratio, trials)
 
     def _noisy_forward(self, strategy: Any, weights: list[nn.Parameter]) -> Callable[[], Tensor]:
         noise = {id(p): xi for p, xi in self.perturbation.draw(weights)}
@@ -136,7 +140,3 @@ def _recalibrate(strategy: Any) -> None:
     strategy.mbatch = last
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def _rms(parameter: Tensor) -> float:
-    return float(parameter.detach().square().mean().sqrt())

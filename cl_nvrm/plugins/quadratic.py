@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.kernels import penalty
+from cl_nvrm.plugins.trials import PerTrial, plain, rows, trials_of
 
 Weights = dict[str, Tensor]
 
@@ -28,6 +29,7 @@ class QuadraticPenalty(SupervisedPlugin):
     """
 
     name: str  # the order in which several penalties are summed, so that the order of plug-ins does not matter
+    elementwise = True  # works on a stack of trials, too
 
     def __init__(self, strength: float) -> None:
         super().__init__()
@@ -36,9 +38,14 @@ class QuadraticPenalty(SupervisedPlugin):
         self.strength = strength
         self.importance: Weights = {}
         self.anchor: Weights = {}
-        self.scatter = 0.0
+        self.scatter: Tensor | float = 0.0  # in a stack, one number a trial
+        self.trials: int | None = None
+        self.diagnostics: dict[str, PerTrial] = {}
         self._pull: Weights = {}
-        self.diagnostics: dict[str, float] = {}
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Notice whether this is a stack of trials."""
+        self.trials = trials_of(strategy)
 
     @torch.no_grad()
     def remember(self, importance: Weights, weights: Weights) -> None:
@@ -46,8 +53,8 @@ class QuadraticPenalty(SupervisedPlugin):
 
         RuntimeError if every importance is 0: such a regulariser does nothing and would pass for the plain method.
         """
-        total = sum(float(f.sum()) for f in importance.values())
-        if not total > 0:
+        total = sum(rows(f, self.trials).sum(1) for f in importance.values())
+        if not (isinstance(total, Tensor) and bool((total > 0).all())):
             raise RuntimeError(f"every importance of {self.name} is 0 after this task, so its penalty would do nothing")
         for name, new in importance.items():
             old = _grown(self.importance.get(name), new)
@@ -55,21 +62,18 @@ class QuadraticPenalty(SupervisedPlugin):
             both = old + new
             gap = weights[name] - mean
             share = torch.where(both > 0, new / both, torch.ones_like(both))
-            self.scatter += float((old * share * gap.square()).sum())
+            self.scatter = self.scatter + rows(old * share * gap.square(), self.trials).sum(1)
             self.importance[name] = both
             self.anchor[name] = torch.where(share == 1, weights[name], mean + share * gap)
-        self.diagnostics = {
-            "importance_sum": total,
-            "importance_max": max(float(f.max()) for f in importance.values()),
-            "importance_nonzero": sum(int((f > 0).sum()) for f in importance.values())
-            / sum(f.numel() for f in importance.values()),
-        }
+        flat = torch.cat([rows(f, self.trials) for f in importance.values()], dim=1)
+        measured = {"sum": total, "max": flat.amax(1), "nonzero": (flat > 0).double().mean(1)}
+        self.diagnostics = {f"importance_{key}": plain(value, self.trials) for key, value in measured.items()}
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Add the penalty's value to the loss and keep its gradient for ``before_update``."""
         if self.importance:
-            value, gradients = self._evaluate(strategy.model, strategy.loss.device)
-            strategy.loss = strategy.loss + value
+            value, gradients = self._evaluate(strategy.model)
+            strategy.loss = strategy.loss + value.to(strategy.loss).view_as(strategy.loss)
             strategy.__dict__.setdefault("penalty_gradients", {})[self.name] = gradients
 
     @torch.no_grad()
@@ -82,12 +86,12 @@ class QuadraticPenalty(SupervisedPlugin):
                 total[name] = total[name] + gradient if name in total else gradient
         for name, parameter in strategy.model.named_parameters():
             if name in total:
-                parameter.grad = total[name] if parameter.grad is None else parameter.grad.add_(total[name])
+                parameter.grad = total[name].clone() if parameter.grad is None else parameter.grad.add_(total[name])
 
     @torch.no_grad()
-    def _evaluate(self, model: torch.nn.Module, device: torch.device) -> tuple[Tensor, Weights]:
-        """The penalty and its gradient at the present weights; the gradient lies where the next one will."""
-        value: Tensor | float = self.scatter
+    def _evaluate(self, model: torch.nn.Module) -> tuple[Tensor, Weights]:
+        """The penalty of each trial and its gradient at the present weights; the gradient lies where the next will."""
+        value: Any = self.scatter
         for name, parameter in model.named_parameters():
             if name not in self.importance or not parameter.requires_grad:
                 self._pull.pop(name, None)
@@ -97,13 +101,14 @@ class QuadraticPenalty(SupervisedPlugin):
             if out is None or out.shape != parameter.shape:
                 out = self._pull[name] = torch.empty_like(parameter)
             if penalty.fits(out, parameter, anchor, importance):
-                value = value + penalty.pull(out, parameter, anchor, importance, 2 * self.strength)
+                parts = zip(*(rows(t.data, self.trials) for t in (out, parameter, anchor, importance)), strict=True)
+                value = value + torch.tensor([penalty.pull(o, w, a, f, 2 * self.strength) for o, w, a, f in parts])
             else:
                 gap = parameter - anchor
                 torch.mul(importance, gap, out=out)
-                value = value + torch.dot(out.flatten(), gap.flatten())
+                value = value + rows(out * gap, self.trials).sum(1)
                 out.mul_(2 * self.strength)
-        return torch.as_tensor(self.strength * value, device=device), self._pull
+        return torch.as_tensor(self.strength * value), self._pull
 
 
 def trainable_weights(model: torch.nn.Module) -> Weights:
