@@ -1,0 +1,103 @@
+"""Whole commands in processes of their own: start-up, worker processes, memory."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from tempfile import TemporaryDirectory
+
+from cl_nvrm.bench.timing import Row, Setting, alternate, compare
+from cl_nvrm.bench.work import images
+
+FIRST_STEP = """
+from avalanche.core import SupervisedPlugin
+from cl_nvrm import train
+from cl_nvrm.run import plan
+from cl_nvrm.arguments import parse
+
+class Stop(SupervisedPlugin):
+    def after_training_iteration(self, strategy, **kwargs):
+        raise SystemExit
+
+_, (spec,), _ = plan(parse(["--strategy", "nvrm", "--data", "digits"]), print)
+benchmark, _ = train.build_benchmark(spec, None, "cpu")
+strategy = train.build_strategy(spec, benchmark, [*train.build_plugins(spec).values(), Stop()], "cpu")
+strategy.train(benchmark.streams().train_stream[0])
+"""
+PEAK = """
+import resource, sys
+from pathlib import Path
+from cl_nvrm.bench.timing import Setting
+from cl_nvrm.bench.work import work
+made = work(Setting(data=sys.argv[1], data_dir=Path(sys.argv[2]) if sys.argv[2] else None), "naive", tasks=int(sys.argv[3]))
+assert len(made.experiences) == len(made.benchmark.test) == int(sys.argv[3])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Measure start-up, worker processes and memory."""
+    return [*_startup(setting), *_memory(setting), *_workers(setting)]
+
+
+def _python(*arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def _startup(setting: Setting) -> list[Row]:
+    cases: dict[str, Callable[[], object]] = {
+        "help": partial(_python, "-m", "cl_nvrm.run", "--help"),
+        "python": partial(_python, "-c", "pass"),
+        "imports": partial(_python, "-W", "ignore", "-c", "import torch, avalanche.training.supervised"),
+        "first step": partial(_python, "-W", "ignore", "-c", FIRST_STEP),
+    }
+    samples = alternate(cases, setting.pick(5, 1), setting)
+    return [
+        compare("start", "--help / python -c pass", samples, "help", "python"),
+        compare("start", "first step of nvrm / importing torch and Avalanche", samples, "first step", "imports"),
+    ]
+
+
+def _memory(setting: Setting) -> list[Row]:
+    def peak(tasks: int) -> float:
+        folder = str(setting.data_dir or "")
+        return float(_python("-W", "ignore", "-c", PEAK, images(setting).name, folder, str(tasks))) / 1024
+
+    cases: dict[str, Callable[[], object]] = {"100": partial(peak, 100), "5": partial(peak, 5)}
+    samples = alternate(cases, setting.pick(3, 1), setting, warm=0)
+    # 95 more permutations of 784 numbers are 0.6 MB.
+    return [compare("memory", "peak, 100 tasks / 5 tasks", samples, "100", "5", unit="MB", most=1.01)]
+
+
+def _workers(setting: Setting) -> list[Row]:
+    if setting.device != "cpu":
+        return []
+    trials = setting.pick(10, 2)
+    size = f"permuted-mnist:subset={setting.pick(12_800, 1_280)},tasks={setting.pick(5, 1)}"
+
+    def command(jobs: str) -> float:
+        with TemporaryDirectory() as folder:
+            words = ["--benchmark", size, "--data", images(setting).name, "--trials", str(trials), "--jobs", jobs]
+            words += ["--out", folder, "--no-plots", "--quiet"]
+            words += ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
+            start = time.perf_counter()
+            _python("-m", "cl_nvrm.run", *words)
+            return time.perf_counter() - start
+
+    counts = [str(count) for count in (1, 2, 4) if count <= (os.cpu_count() or 1)] if not setting.quick else ["1"]
+    cases: dict[str, Callable[[], object]] = {jobs: partial(command, jobs) for jobs in (*counts, "auto")}
+    samples = alternate(cases, setting.pick(2, 1), setting, warm=0)
+    return [
+        compare(
+            "workers",
+            f"{trials} trials one after another / --jobs {jobs}",
+            samples,
+            "1",
+            jobs,
+            least=1.4 if jobs == "auto" and not setting.quick else None,
+        )
+        for jobs in cases
+        if jobs != "1"
+    ]

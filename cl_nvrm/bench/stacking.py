@@ -1,0 +1,24 @@
+"""Ten stacked trials against one, and against ten one by one."""
+
+from collections.abc import Callable
+
+from cl_nvrm.bench.timing import Row, Setting, alternate, compare
+from cl_nvrm.bench.work import spec
+from cl_nvrm.stack import run_stack
+from cl_nvrm.train import run_one
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Compare the seconds of training, evaluations left out."""
+    trials = 10
+    specs = [spec(setting, "nvrm", tasks=2, subset=setting.pick(12_800, 1_280), seed=seed) for seed in range(trials)]
+    options = {"data_dir": setting.data_dir, "device": setting.device}
+    cases: dict[str, Callable[[], object]] = {
+        "stack": lambda: sum(result.train_seconds for result in run_stack(specs, **options)),  # type: ignore[arg-type]
+        "one": lambda: run_one(specs[0], **options).train_seconds,  # type: ignore[arg-type]
+    }
+    samples = alternate(cases, setting.pick(3, 1), setting, warm=1 if setting.device != "cpu" else 0)
+    goal = None if setting.device == "cpu" else 1.5
+    return [
+        compare("stack", f"{trials} stacked trials / 1 trial, {setting.device}", samples, "stack", "one", most=goal)
+    ]

@@ -1,0 +1,87 @@
+"""The work that is timed: runs of permuted-mnist, step by step."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from avalanche.core import SupervisedPlugin
+
+from cl_nvrm import compose, data
+from cl_nvrm.bench.timing import Setting
+from cl_nvrm.benchmark import Benchmark
+from cl_nvrm.plugins.loss_record import LossRecord
+from cl_nvrm.spec import RunSpec
+from cl_nvrm.train import Strategy, build_benchmark, build_plugins, build_strategy
+
+
+class EpochTimer(SupervisedPlugin):
+    """Keeps the seconds of the last epoch: its steps, without what happens once a task."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
+        self.seconds = 0.0
+
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Start."""
+        self.setting.wait()
+        self._start = time.perf_counter()
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Stop."""
+        self.setting.wait()
+        self.seconds = time.perf_counter() - self._start
+
+
+@dataclass
+class Work:
+    """A strategy on its benchmark, to be trained task by task."""
+
+    strategy: Strategy
+    benchmark: Benchmark
+    experiences: list[Any]
+    timer: EpochTimer
+
+    def steps(self, task: int) -> float:
+        """Train on a task; return the seconds of its steps."""
+        self.train(task)
+        return self.timer.seconds
+
+    def train(self, task: int) -> None:
+        """Train on a task, as a run does."""
+        self.strategy.train(self.experiences[task], reset_optimizer_state=self.benchmark.recipe.fresh_optimizer)
+
+
+def images(setting: Setting) -> data.Images:
+    """Return the data set that is measured on."""
+    return data.load(setting.data, folder=setting.data_dir)
+
+
+def spec(setting: Setting, strategy: str, *, tasks: int, subset: int = 0, seed: int = 0) -> RunSpec:
+    """Return the spec of a permuted-mnist run with the benchmark's own recipe."""
+    found = images(setting)
+    subset = min(subset, len(found.train_y))
+    benchmark = compose.parse("benchmarks", f"permuted-mnist:tasks={tasks},subset={subset}")
+    recipe = benchmark.make(found, seed=0).recipe
+    return RunSpec(
+        strategy=compose.canonical(compose.strategy(strategy)),
+        benchmark=str(benchmark),
+        dataset=found.name,
+        dataset_sha256=found.sha256,
+        seed=seed,
+        epochs=1,
+        batch_size=recipe.batch_size,
+        optimizer=str(compose.parse("optimizers", recipe.optimizer)),
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def work(setting: Setting, strategy: str, *, tasks: int, subset: int = 0) -> Work:
+    """Build a strategy and its tasks, ready to be trained."""
+    planned = spec(setting, strategy, tasks=tasks, subset=subset)
+    benchmark, _ = build_benchmark(planned, setting.data_dir, setting.device)
+    timer = EpochTimer(setting)
+    plugins = [*build_plugins(planned).values(), LossRecord(), timer]
+    made = build_strategy(planned, benchmark, plugins, setting.device)
+    return Work(made, benchmark, list(benchmark.streams().train_stream), timer)
