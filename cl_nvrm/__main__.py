@@ -2,7 +2,7 @@
 
 import sys
 
-VERBS = ("run",)
+VERBS = ("run", "bench")
 
 
 def main() -> int:
@@ -12,6 +12,10 @@ def main() -> int:
         given = "no verb" if verb in ("", "-h", "--help") else f"no verb '{verb}'"
         print(f"cl_nvrm: {given}; write cl-nvrm {' or '.join(VERBS)} --help", file=sys.stderr)
         return 0 if verb in ("-h", "--help") else 2
+    if verb == "bench":
+        from cl_nvrm.bench.__main__ import main as measure
+
+        return measure(rest)
     from cl_nvrm import run
 
     return run.main(rest)

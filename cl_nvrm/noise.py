@@ -138,7 +138,7 @@ class Stream:
         With several seeds the leading axis of the tensors is the trial, and ``scale`` may have an entry for each.
         """
         outs, cleans = (out.unbind(), clean.unbind()) if self._stacked else ((out,), (clean,))
-        scales = torch.as_tensor(scale, dtype=torch.float64).expand(len(outs)).tolist()
+        scales = scale.expand(len(outs)).tolist() if isinstance(scale, Tensor) else [scale] * len(outs)
         kernel = getattr(noise, "kernel", None)
         for member, (one, rest, b) in enumerate(zip(outs, cleans, scales, strict=True)):
             if kernel is None:

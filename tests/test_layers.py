@@ -33,7 +33,10 @@ MAY_IMPORT = {
     "run": {
         "errors", "spec", "catalog", "compose", "arguments", "data", "store", "sweep", "progress", "tables", "figures",
     },
-    "__main__": {"run"},
+    "bench": {
+        "errors", "spec", "compose", "arguments", "benchmark", "data", "plugins", "train", "stack", "run",
+    },
+    "__main__": {"run", "bench"},
     "__init__": set(),
 }  # fmt: skip
 PLUGIN_FOLDERS = {
@@ -42,14 +45,14 @@ PLUGIN_FOLDERS = {
 }
 # a third-party package -> the only places that may import it
 ONLY_IN = {
-    "avalanche": {"plugins", "train", "benchmark", "strategies", "benchmarks"},
+    "avalanche": {"plugins", "train", "benchmark", "strategies", "benchmarks", "bench"},
     "pandas": {"figures"},
     "seaborn": {"figures"},
     "matplotlib": {"figures", "run"},
     "joblib": {"sweep"},
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
-    "rich": {"tables", "progress", "run"},
+    "rich": {"tables", "progress", "run", "bench"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 

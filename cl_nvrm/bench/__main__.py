@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -42,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         setting = Setting(name, given.data_dir, given.device, given.quick)
         rows: list[Row] = []
         for subject in given.subject or SUBJECTS:
-            console.print(f"{subject} …", highlight=False)
+            start = time.monotonic()
             rows += import_module(f"cl_nvrm.bench.{subject}").measure(setting)
+            console.print(f"{subject}: measured in {time.monotonic() - start:.0f} s", highlight=False)
         given.out.parent.mkdir(parents=True, exist_ok=True)
         about = {"data": name, "device": given.device, "quick": given.quick, "threads": torch.get_num_threads()}
         content = {"schema": 1, **about, **provenance(), "rows": [row.plain() for row in rows]}

@@ -31,8 +31,9 @@ import resource, sys
 from pathlib import Path
 from cl_nvrm.bench.timing import Setting
 from cl_nvrm.bench.work import work
-made = work(Setting(data=sys.argv[1], data_dir=Path(sys.argv[2]) if sys.argv[2] else None), "naive", tasks=int(sys.argv[3]))
-assert len(made.experiences) == len(made.benchmark.test) == int(sys.argv[3])
+name, folder, tasks = sys.argv[1], sys.argv[2], int(sys.argv[3])
+made = work(Setting(data=name, data_dir=Path(folder) if folder else None), "naive", tasks=tasks)
+assert len(made.experiences) == len(made.benchmark.test) == tasks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -53,7 +54,7 @@ def _startup(setting: Setting) -> list[Row]:
         "imports": partial(_python, "-W", "ignore", "-c", "import torch, avalanche.training.supervised"),
         "first step": partial(_python, "-W", "ignore", "-c", FIRST_STEP),
     }
-    samples = alternate(cases, setting.pick(5, 1), setting)
+    samples = alternate(cases, setting.pick(5, 1), setting, warm=setting.pick(1, 0))
     return [
         compare("start", "--help / python -c pass", samples, "help", "python"),
         compare("start", "first step of nvrm / importing torch and Avalanche", samples, "first step", "imports"),
@@ -75,7 +76,7 @@ def _workers(setting: Setting) -> list[Row]:
     if setting.device != "cpu":
         return []
     trials = setting.pick(10, 2)
-    size = f"permuted-mnist:subset={setting.pick(12_800, 1_280)},tasks={setting.pick(5, 1)}"
+    size = f"permuted-mnist:subset={setting.pick(25_600, 1_280)},tasks={setting.pick(5, 1)}"
 
     def command(jobs: str) -> float:
         with TemporaryDirectory() as folder:

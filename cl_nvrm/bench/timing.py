@@ -90,8 +90,8 @@ def compare(subject: str, what: str, samples: Samples, first: str, second: str, 
     a, b = samples[first], samples[second]
     ratios = [x / y for x, y in zip(a, b, strict=True)]
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
-    middles = {"first": statistics.median(a), "second": statistics.median(b)}
-    return Row(subject, what, statistics.median(ratios), low, high, len(ratios), **middles, **options)
+    medians = (statistics.median(a), statistics.median(b))
+    return Row(subject, what, statistics.median(ratios), low, high, len(ratios), *medians, **options)
 
 
 @contextmanager

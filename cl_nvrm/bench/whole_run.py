@@ -1,15 +1,19 @@
 """A whole Permuted MNIST run with all evaluations, against stock Avalanche."""
 
+import os
 import struct
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from cl_nvrm import data
 from cl_nvrm.bench.timing import Row, Setting, alternate, compare
 from cl_nvrm.bench.work import Work, images, work
 from cl_nvrm.train import accuracy_on
@@ -19,14 +23,17 @@ def measure(setting: Setting) -> list[Row]:
     """Compare task by task: training on it, then evaluating all tasks."""
     tasks, subset = setting.pick(5, 2), setting.pick(0, 3_000)
     ours = {name: work(setting, name, tasks=tasks, subset=subset) for name in ("naive", "ewc+nvrm")}
-    with TemporaryDirectory() as folder:
-        stock = _stock(setting, Path(folder), tasks, subset)
+    size = str(ours["naive"].strategy.train_mb_size)
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        _write_idx(Path(folder) / "MNIST" / "raw", images(setting), subset)
         cases: dict[str, Callable[[], object]] = {name: _counted(_ours(each)) for name, each in ours.items()}
-        cases["stock"] = _counted(stock)
+        for kind in ("default", "lean"):
+            cases[kind] = stack.enter_context(_stock(folder, str(tasks), size, setting.device, kind))
         samples = alternate(cases, tasks, setting, warm=0)
-    what = f"stock Avalanche / ours, {tasks} tasks"
+    what = f"ours, {tasks} tasks with all evaluations"
     return [
-        compare("whole run", f"{what}, all evaluations", samples, "stock", "naive", least=4.5),
+        compare("whole run", f"stock Avalanche / {what}", samples, "default", "naive", least=4.5),
+        compare("whole run", f"stock Avalanche, silent, fused Adam / {what}", samples, "lean", "naive"),
         compare("whole run", "ewc+nvrm / naive, Fisher and evaluations included", samples, "ewc+nvrm", "naive"),
     ]
 
@@ -52,42 +59,38 @@ def _ours(each: Work) -> Callable[[int], None]:
     return task
 
 
-def _stock(setting: Setting, folder: Path, tasks: int, subset: int) -> Callable[[int], None]:
-    """Avalanche's own PermutedMNIST and Naive as its tutorials use them, with a fused optimizer and no logger."""
-    from avalanche.benchmarks.classic import PermutedMNIST
-    from avalanche.evaluation.metrics import accuracy_metrics
-    from avalanche.training.plugins import EvaluationPlugin
-    from avalanche.training.supervised import Naive
+@contextmanager
+def _stock(*arguments: str) -> Iterator[Callable[[], float]]:
+    """A process that does one task at each call, with the defaults of its libraries rather than this package's."""
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    words = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("stock.py")), *arguments]
+    process = Popen(words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, env=environment)
 
-    found = images(setting)
-    count = subset or len(found.train_y)
-    _write_idx(folder / "MNIST" / "raw", found, count)
-    benchmark: Any = PermutedMNIST(tasks, seed=0, dataset_root=folder)
-    like = work(setting, "naive", tasks=1, subset=subset)
-    model = like.benchmark.model().to(setting.device)
-    strategy = Naive(
-        model=model,
-        optimizer=torch.optim.Adam(model.parameters(), lr=1e-3, fused=True),
-        train_mb_size=like.strategy.train_mb_size,
-        train_epochs=1,
-        eval_mb_size=like.strategy.train_mb_size,
-        device=torch.device(setting.device),
-        evaluator=EvaluationPlugin(accuracy_metrics(experience=True), loggers=[]),
-    )
+    def answer() -> str:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the process of stock Avalanche ended with code {process.wait()}")
+        return line
 
-    def task(number: int) -> None:
-        strategy.train(benchmark.train_stream[number], reset_optimizer_state=True)
-        strategy.eval(benchmark.test_stream)
+    def case() -> float:
+        assert process.stdin is not None
+        process.stdin.write("next\n")
+        process.stdin.flush()
+        return float(answer())
 
-    return task
+    with process:
+        answer()
+        yield case
+        process.kill()
 
 
-def _write_idx(folder: Path, found: Any, count: int) -> None:
-    """Put the images where torchvision looks for MNIST."""
+def _write_idx(folder: Path, found: data.Images, subset: int) -> None:
+    """Put the images (0: all) where torchvision looks for MNIST."""
     folder.mkdir(parents=True)
-    for name, x, y in (("train", found.train_x, found.train_y), ("t10k", found.test_x, found.test_y)):
-        x, y = (x[:count], y[:count]) if name == "train" else (x, y)
-        # Any pixels do: how they are scaled costs the same.
+    count = subset or len(found.train_y)
+    for name, x, y in (("train", found.train_x[:count], found.train_y[:count]), ("t10k", found.test_x, found.test_y)):
+        # Any pixels do: what they are does not change the work.
         pixels = ((x - x.amin()) / (x.amax() - x.amin()) * 255).round().to(torch.uint8).view(-1, *x.shape[-2:])
         (folder / f"{name}-images-idx3-ubyte").write_bytes(_idx(pixels))
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(_idx(y.to(torch.uint8)))
