@@ -12,7 +12,7 @@ from cl_nvrm.train import run_one
 def measure(setting: Setting) -> list[Row]:
     """Compare the seconds of training, evaluations left out."""
     trials = 10
-    specs = [spec(setting, "nvrm", tasks=2, subset=setting.pick(12_800, 1_280), seed=seed) for seed in range(trials)]
+    specs = [spec(setting, "nvrm", tasks=1, subset=setting.pick(25_600, 512), seed=seed) for seed in range(trials)]
     options: dict[str, Any] = {"data_dir": setting.data_dir, "device": setting.device}
 
     def stack() -> float:
