@@ -136,3 +136,11 @@ def test_held_out_images_are_never_trained_on(build, images):
     assert len(train) == 150 and len(held) == 100
     assert held.images is images.train_x
     assert not set(train.rows.tolist()) & set(held.rows.tolist())
+
+
+def test_a_hundred_permuted_tasks_hold_one_copy_of_everything_but_the_permutations(build):
+    many = build("permuted-mnist", ",tasks=100")
+    for tasks in (many.train, many.test):
+        for name in ("images", "labels", "rows", "targets"):
+            assert len({id(getattr(task, name)) for task in tasks}) == 1, name
+    assert len({tuple(task.permutation.tolist()) for task in many.train}) == 100

@@ -283,3 +283,14 @@ def test_applying_twice_is_an_error_that_leaves_the_first_noise_restorable():
 def test_a_scale_that_is_none_is_refused(value):
     with pytest.raises(UserError, match="at least 0"):
         Perturbation(value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu_the_noise_has_its_scale_and_the_weights_come_back(dtype):
+    model = network(dtype).cuda()
+    before = copies(model)
+    with weight_noise(model, 0.05):
+        assert float((model[0].weight.float() - before[0].float()).std()) == pytest.approx(0.05, rel=0.1)
+    assert same(model, before)

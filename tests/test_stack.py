@@ -88,3 +88,13 @@ def test_a_strategy_that_cannot_be_stacked_is_run_alone_or_named(cli, cli_json, 
     assert code == 2 and "--stack on: 'plain-one' does not work on stacked trials" in err
     monkeypatch.setattr(Workers, "groups", lambda self, specs: [tuple(specs)])  # as auto would on a GPU
     assert [run["status"] for run in cli_json(*arguments)["runs"]] == ["done", "done"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("strategy", ["naive", "nvrm", "ewc+nvrm", "si"])
+def test_on_a_gpu_each_member_equals_its_trial_run_alone(toy_spec, strategy):
+    specs = [toy_spec(strategy, seed=seed) for seed in (0, 1, 5)]
+    for together, spec in zip(run_stack(specs, device="cuda"), specs, strict=True):
+        alone = run_one(spec, device="cuda")
+        torch.testing.assert_close(torch.tensor(together.losses), torch.tensor(alone.losses), rtol=1e-2, atol=1e-3)

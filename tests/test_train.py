@@ -1,10 +1,15 @@
 import itertools
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from cl_nvrm import catalog
+from cl_nvrm.bench.timing import Setting
+from cl_nvrm.bench.work import spec
 from cl_nvrm.train import accuracy_on, build_benchmark, run_one
 
 
@@ -154,3 +159,24 @@ def test_other_optimizers_run_by_name(toy_bits):
     names = catalog.names("optimizers")
     assert {"adam", "sgd", "nvrm-adam", "nvrm-sgd", "psgd"} <= set(names)
     assert len({toy_bits("ewc", optimizer=name, lr=0.01) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("strategy", ["naive", "ewc+nvrm", "si"])
+def test_the_number_of_threads_does_not_change_a_bit(strategy):
+    if not torch.backends.mkl.is_available():
+        pytest.skip("said of MKL's matrix products")
+    planned = spec(Setting(data="digits"), strategy, tasks=2, subset=1000)
+    before = torch.get_num_threads()
+    try:
+        bits = {run_one(planned, threads=count).provenance["weights_sha256"] for count in (1, 2, 3)}
+    finally:
+        torch.set_num_threads(before)
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "AUTO,STRICT"), ({"MKL_CBWR": "COMPATIBLE"}, "COMPATIBLE")])
+def test_mkl_is_asked_for_reproducible_products_unless_the_user_has_asked_for_something(given, expected):
+    environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"} | given
+    code = "import os, cl_nvrm; print(os.environ['MKL_CBWR'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == expected

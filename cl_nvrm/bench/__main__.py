@@ -42,14 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = data.load(given.data, folder=given.data_dir, warn=console.print).name
         setting = Setting(name, given.data_dir, given.device, given.quick)
         rows: list[Row] = []
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        about = {"data": name, "device": given.device, "quick": given.quick, "threads": torch.get_num_threads()}
         for subject in given.subject or SUBJECTS:
             start = time.monotonic()
             rows += import_module(f"cl_nvrm.bench.{subject}").measure(setting)
             console.print(f"{subject}: measured in {time.monotonic() - start:.0f} s", highlight=False)
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        about = {"data": name, "device": given.device, "quick": given.quick, "threads": torch.get_num_threads()}
-        content = {"schema": 1, **about, **provenance(), "rows": [row.plain() for row in rows]}
-        given.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            # After each subject, so that stopping a long measurement loses one of them at most.
+            content = {"schema": 1, **about, **provenance(), "rows": [row.plain() for row in rows]}
+            given.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except UserError as problem:
         console.print(f"cl_nvrm: {problem}", soft_wrap=True, highlight=False, markup=False)
         return problem.code

@@ -130,7 +130,7 @@ if numba is not None:
         key, start = words[7], words[8]
         half = size - size // 2
         first, last = share(words, 16)
-        pairs = min(last, size // 2) - first  # of an odd number, the middle element has no partner
+        pairs = max(0, min(last, size // 2) - first)  # of an odd number, the middle element has no partner
         start += U64(first)
         out1, clean1 = out[first : first + pairs], clean[first : first + pairs]
         out2, clean2 = out[half + first : half + first + pairs], clean[half + first : half + first + pairs]
@@ -147,7 +147,7 @@ if numba is not None:
             for i in range(pairs):
                 x, y = uniform(word(key, start + U64(i)))
                 out1[i], out2[i] = clean1[i] + scale * kind(x), clean2[i] + scale * kind(y)
-        if first + pairs < last:
+        if first < last and last > size // 2:
             bits = word(key, start + U64(pairs))
             x, y = gaussian(bits) if law == 0 else laplace(bits) if law == 1 else uniform(bits)
             out[half - 1] = clean[half - 1] + scale * kind(x)

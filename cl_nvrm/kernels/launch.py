@@ -9,6 +9,7 @@ threads, then whatever the loop needs (addresses of arrays, integers, bits of fl
 """
 
 import ctypes
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ __all__ = ["array", "compiled", "float_bits", "float_of", "jitable", "launch", "
 
 SMALL = 1 << 15  # elements below which waking other threads takes longer than the work
 
-_process = ctypes.CDLL(None) if hasattr(ctypes, "RTLD_GLOBAL") else None
+_process = ctypes.CDLL(None) if os.name == "posix" else None
 OPENMP = _process if hasattr(_process, "GOMP_parallel") and hasattr(_process, "omp_get_thread_num") else None
 
 
