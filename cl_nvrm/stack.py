@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.dropout import _DropoutNd
 
 from cl_nvrm import compose
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
@@ -76,11 +77,11 @@ def stacked(members: Sequence[nn.Module]) -> Any:
     """Return one module with the members' parameters, under their names, along a leading axis.
 
     It maps (trials, n, …) inputs to (trials, n, classes) logits; its ``members()`` are ordinary modules that share its
-    memory. UserError for models with buffers (running statistics), which this cannot keep apart.
+    memory. UserError for models with buffers (running statistics) or dropout, which this cannot keep apart.
     """
     first = members[0]
-    if next(first.buffers(), None) is not None:
-        raise UserError(f"{type(first).__name__} has buffers and cannot be stacked; write --stack off")
+    if next(first.buffers(), None) is not None or any(isinstance(m, _DropoutNd) for m in first.modules()):
+        raise UserError(f"{type(first).__name__} has buffers or dropout and cannot be stacked; write --stack off")
     together: Any = deepcopy(first)
     for name, parameter in first.named_parameters():
         place, _, last = name.rpartition(".")

@@ -1,6 +1,7 @@
 """The default source of noise: exact laws, no correlations, the same numbers everywhere."""
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -152,16 +153,24 @@ def test_the_noise_is_the_same_without_numba(without_numba, law, dtype, size):
     assert torch.equal(*seen)
 
 
-def test_cl_nvrm_works_where_numba_is_not_installed():
-    code = (
-        "import sys; sys.modules['numba'] = None\n"
+@pytest.mark.parametrize(
+    ("start", "environment"),
+    [
+        pytest.param("import sys; sys.modules['numba'] = None\n", {}, id="no numba"),
+        pytest.param("", {"NUMBA_CACHE_DIR": "/proc/nothing"}, id="no folder for compiled code"),
+    ],
+)
+def test_cl_nvrm_draws_the_same_where_there_is(start, environment):
+    code = start + (
         "import torch; from cl_nvrm.noise import Gaussian, Stream\n"
         "out = torch.empty(5); Stream(3).add_noise(out, torch.zeros(5), Gaussian(), 1.0); print(out.tolist())\n"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | environment
+    )
     out = torch.empty(5)
     Stream(3).add_noise(out, torch.zeros(5), Gaussian(), 1.0)
-    assert printed.strip() == str(out.tolist())
+    assert done.stdout.strip() == str(out.tolist())
 
 
 @pytest.mark.parametrize("noise", [Gaussian(), Laplace("matched"), Uniform("matched")], ids=str)

@@ -60,8 +60,9 @@ def test_a_trial_that_diverges_does_not_spoil_the_others(toy_spec, monkeypatch):
 
 
 def test_what_cannot_be_stacked_is_refused(toy_spec):
-    with pytest.raises(UserError, match="BatchNorm1d has buffers"):
-        stacked([torch.nn.BatchNorm1d(3)])
+    for model in (torch.nn.BatchNorm1d(3), torch.nn.Dropout()):
+        with pytest.raises(UserError, match=f"{type(model).__name__} has buffers or dropout"):
+            stacked([model])
     with pytest.raises(ValueError, match="nothing but their seed"):
         run_stack([toy_spec(), replace(toy_spec(), lr=0.1)])
     assert stackable(toy_spec("ewc+nvrm"))
