@@ -26,14 +26,13 @@ from cl_nvrm.train import (
     History,
     Progress,
     Strategy,
-    about,
     build_benchmark,
     build_model,
-    build_optimizer,
-    parts,
+    circumstances,
     result_of,
     run_one,
     run_seeds,
+    strategy_arguments,
     train_tasks,
 )
 
@@ -143,15 +142,14 @@ def run_stack(
     terms = compose.strategy(first.strategy)
     plugins = {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in terms}
     record = LossRecord()
-    arguments = parts(first, model, [*plugins.values(), record], device)
-    arguments["optimizer"] = build_optimizer(first, model, seeds["optimizer"])
+    arguments = strategy_arguments(first, model, [*plugins.values(), record], device, optimizer_seed=seeds["optimizer"])
     strategy = StackedStrategy(trials=len(specs), seed=seeds["batches"], **arguments)
     history = train_tasks(strategy, _side_by_side(benchmarks), plugins, record, progress)
     if history.status == "diverged":
         return [run_one(spec, data_dir=data_dir, device=device, threads=threads) for spec in specs]
     results = []
     for trial, (spec, (benchmark, images), member) in enumerate(zip(specs, built, model.members(), strict=True)):
-        told = {**about(spec, benchmark, images, device), "stack": len(specs)}
+        told = {**circumstances(spec, benchmark, images, device), "stack": len(specs)}
         results.append(result_of(spec, _of_trial(history, trial, len(specs)), member, told))
     return results
 

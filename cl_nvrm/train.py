@@ -91,7 +91,7 @@ def run_one(
     record = LossRecord()
     strategy = build_strategy(spec, benchmark, [*plugins.values(), record], device)
     history = train_tasks(strategy, benchmark, plugins, record, progress)
-    return result_of(spec, history, strategy.model, about(spec, benchmark, images, device))
+    return result_of(spec, history, strategy.model, circumstances(spec, benchmark, images, device))
 
 
 def train_tasks(
@@ -134,7 +134,7 @@ def result_of(spec: RunSpec, history: History, model: nn.Module, about: dict[str
     )
 
 
-def about(spec: RunSpec, benchmark: Benchmark, images: data.Images | None, device: str) -> dict[str, Any]:
+def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | None, device: str) -> dict[str, Any]:
     """Return what is worth recording of a run's circumstances."""
     return {
         "device": _device_name(device),
@@ -208,7 +208,9 @@ def build_plugins(spec: RunSpec) -> dict[str, Any]:
 def build_strategy(spec: RunSpec, benchmark: Benchmark, plugins: list[Any], device: str) -> Strategy:
     """Build a freshly initialised model with its optimizer and plug-ins, and seed the global random states."""
     model = build_model(spec, benchmark, device)
-    return Strategy(seed=run_seeds(spec)["batches"], **parts(spec, model, plugins, device))
+    seeds = run_seeds(spec)
+    arguments = strategy_arguments(spec, model, plugins, device, optimizer_seed=seeds["optimizer"])
+    return Strategy(seed=seeds["batches"], **arguments)
 
 
 def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
@@ -217,13 +219,15 @@ def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
     return benchmark.model().to(device)
 
 
-def parts(spec: RunSpec, model: nn.Module, plugins: list[Any], device: str) -> dict[str, Any]:
+def strategy_arguments(
+    spec: RunSpec, model: nn.Module, plugins: list[Any], device: str, *, optimizer_seed: Seed
+) -> dict[str, Any]:
     """Return the arguments of an Avalanche strategy for this run, and seed the global random states."""
     # torch, numpy (32 bits) and random: plug-ins may use any
     RNGManager.set_random_seeds(run_seeds(spec)["training"] % 2**32)
     return {
         "model": model,
-        "optimizer": build_optimizer(spec, model, run_seeds(spec)["optimizer"]),
+        "optimizer": build_optimizer(spec, model, optimizer_seed),
         "criterion": nn.CrossEntropyLoss(),
         "train_mb_size": spec.batch_size,
         "train_epochs": spec.epochs,

@@ -75,7 +75,7 @@ def _memory(setting: Setting) -> list[Row]:
 def _workers(setting: Setting) -> list[Row]:
     if setting.device != "cpu" or setting.quick:  # short runs would measure the processes' imports
         return []
-    trials, size = 10, "permuted-mnist:subset=6400"
+    trials, size = 10, "permuted-mnist:subset=25600"
 
     def command(jobs: str) -> float:
         with TemporaryDirectory() as folder:
