@@ -25,9 +25,10 @@ class Arguments:
     tasks: int | None
     epochs: int | None
     batch_size: int | None
-    lr: float | None
+    lr: list[float] | None
     optimizer: str | None
     weight_decay: float | None
+    eval_every: int
     data: str
     data_dir: Path | None
     device: str
@@ -81,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add(
         "--strategy",
-        f"name:key=value,… joined by +; repeat the flag to compare. Names: {named['strategies']} (default: naive)",
+        "name:key=value,… joined by +; key=a|b|c stands for three; repeat the flag to compare. "
+        f"Names: {named['strategies']} (default: naive)",
         action="append",
         metavar="NAME[+NAME]",
     )
@@ -91,9 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--tasks", f"number of tasks ({of_recipe})", type=positive)
     add("--epochs", f"epochs a task ({of_recipe})", type=positive)
     add("--batch-size", f"training images a step ({of_recipe})", type=positive)
-    add("--lr", f"learning rate ({of_recipe})", type=_number(float, 0))
+    add("--lr", f"learning rate, or several as a|b|c ({of_recipe})", type=_several(_number(float, 0)))
     add("--optimizer", f"name:key=value,… Names: {named['optimizers']} ({of_recipe})", metavar="NAME")
     add("--weight-decay", f"weight decay ({of_recipe})", type=_number(float, 0))
+    add("--eval-every", "also evaluate every that many iterations; 0: after each task only", type=whole, default=0)
     add("--data", "data set by name; auto: the benchmark's own, or the embedded digits", default="auto", metavar="NAME")
     add("--data-dir", "folder of data sets, before CL_NVRM_DATA and the cache", type=Path, metavar="DIR")
     add("--device", "auto, cpu, cuda, cuda:1, …", default="auto")
@@ -151,6 +154,10 @@ def _number(kind: type[int] | type[float], least: float) -> Callable[[str], floa
         return value
 
     return read
+
+
+def _several(read: Callable[[str], float]) -> Callable[[str], list[float]]:
+    return lambda text: list(dict.fromkeys(read(part) for part in text.split("|")))
 
 
 def _jobs(text: str) -> int:

@@ -1,10 +1,12 @@
 """The one grammar for strategies, benchmarks and optimizers: ``name[:key=value,…]``, joined by ``+``.
 
 ``+`` is commutative, ``naive`` is its neutral element, a name occurs once. The canonical text sorts the names and
-spells out every parameter, so that two texts that mean the same become the same run.
+spells out every parameter, so that two texts that mean the same become the same run. ``key=a|b|c`` stands for three
+sums (``grid``).
 """
 
 import inspect
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
 
 NEUTRAL = "naive"
+PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not the one of 1e+3
 Value = bool | int | float | str
 
 
@@ -50,7 +53,7 @@ class Term:
 
 def strategy(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:
     """Parse a sum of strategies into its terms, in canonical order; ``flags`` as in ``parse``."""
-    terms = [parse("strategies", part, flags) for part in re.split(r"\+(?=\s*[A-Za-z_])", text)]
+    terms = [parse("strategies", part, flags) for part in PLUS.split(text)]
     for name in {t.name for t in terms if sum(t.name == other.name for other in terms) > 1} - {NEUTRAL}:
         raise UserError(f"'{name}' occurs more than once in '{text}'; write it once")
     for flag in flags or {}:
@@ -60,6 +63,25 @@ def strategy(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]
             raise UserError(f"--{flag} is taken by {' and '.join(takers)}; write {advice}")
     kept = {t.name: t for t in sorted(terms, key=lambda t: t.name) if t.name != NEUTRAL}
     return tuple(kept.values()) or (terms[0],)
+
+
+def grid(text: str, flags: dict[str, str] | None = None) -> list[tuple[Term, ...]]:
+    """Parse a sum in which values may be ``a|b|c``, here or in ``flags``: one sum for each way to choose, in order."""
+    parts = []
+    for part in PLUS.split(text):
+        name, colon, rest = part.partition(":")
+        choices = []
+        for assignment in rest.split(",") if colon else []:
+            key, equals, value = assignment.partition("=")
+            choices.append([f"{key}{equals}{one}" for one in value.split("|")])
+        parts.append([name + colon + ",".join(chosen) for chosen in itertools.product(*choices)])
+    every = [dict(zip(flags or {}, values, strict=True)) for values in _ways(flags or {})]
+    sums = [strategy("+".join(chosen), own) for own in every for chosen in itertools.product(*parts)]
+    return list({canonical(terms): terms for terms in sums}.values())
+
+
+def _ways(flags: dict[str, str]) -> list[tuple[str, ...]]:
+    return list(itertools.product(*(value.split("|") for value in flags.values())))
 
 
 def canonical(terms: tuple[Term, ...]) -> str:

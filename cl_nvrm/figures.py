@@ -4,7 +4,7 @@ A table has one row for each trial and point: columns strategy, seed, after_task
 count from 1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,13 @@ from matplotlib.ticker import MaxNLocator
 
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
-from cl_nvrm.spec import RunResult
+from cl_nvrm.spec import RunResult, RunSpec
 
 
-def table(results: Sequence[RunResult], labels: dict[str, str]) -> pd.DataFrame:
-    """Return the tidy table of the finished results; ``labels`` gives each strategy the name to show."""
+def table(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> pd.DataFrame:
+    """Return the tidy table of the finished results; ``names`` says what to call each cell."""
     rows = [
-        (labels[r.spec.strategy], r.spec.seed, t + 1, k + 1, value)
+        (names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
         for r in results
         for t, row in enumerate(r.accuracy)
         for k, value in enumerate(row)

@@ -1,18 +1,19 @@
 """Progress of a sweep on stderr, with an estimate of the time left."""
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cl_nvrm.spec import RunResult
+from cl_nvrm.spec import RunResult, RunSpec
 
 
 class SweepProgress:
-    """A bar on a terminal, a line a run elsewhere; ``labels`` shorten the strategies' names; silent if ``quiet``."""
+    """A bar on a terminal, a line a run elsewhere; ``names`` says what to call each cell; silent if ``quiet``."""
 
-    def __init__(self, console: Console, runs: int, labels: dict[str, str], *, quiet: bool = False) -> None:
-        self.console, self.runs, self.labels, self.quiet = console, runs, labels, quiet
+    def __init__(self, console: Console, runs: int, names: Mapping[RunSpec, str], *, quiet: bool = False) -> None:
+        self.console, self.runs, self.names, self.quiet = console, runs, names, quiet
         self.finished = 0
         self.start = time.monotonic()
         self.bar = Progress(
@@ -47,7 +48,7 @@ class SweepProgress:
         self._show(self.finished)
         if not self.quiet:
             seconds = result.train_seconds + result.eval_seconds
-            name = f"{self.labels[result.spec.strategy]}, seed {result.spec.seed}"
+            name = f"{self.names[result.spec.cell]}, seed {result.spec.seed}"
             self._say(f"run {self.finished} of {self.runs}: {result.status} in {seconds:.0f} s ({name})", self.finished)
 
     def _show(self, completed: float) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from cl_nvrm import catalog, compose
 from cl_nvrm.arguments import Arguments, parse
 from cl_nvrm.errors import Diverged, UserError
+from cl_nvrm.labels import Labels, labels
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
 
@@ -47,7 +48,7 @@ def _run(arguments: Arguments, errors: Console) -> int:
     if arguments.list is not None:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
-    labels, specs, about = plan(arguments, lambda line: errors.print(f"note: {line}", soft_wrap=True, highlight=False))
+    names, specs, about = plan(arguments, lambda line: errors.print(f"note: {line}", soft_wrap=True, highlight=False))
     if not arguments.quiet:
         errors.print(about, soft_wrap=True, highlight=False, markup=False)
     store = Store(arguments.out)
@@ -57,23 +58,23 @@ def _run(arguments: Arguments, errors: Console) -> int:
             print(f"{spec.id}  {state}  seed {spec.seed}  {spec.strategy}")
         return 0
     store.prepare()
-    results = _sweep(arguments, specs, labels, store, errors)
+    results = _sweep(arguments, specs, names, store, errors)
     for result in results:
         if "traceback" in result.provenance:
             log = store.folder / f"{result.id}.failed.txt"
             log.write_text(result.provenance["traceback"], encoding="utf-8")
             errors.print(f"cl_nvrm: {result.error}; the traceback is in {log}", soft_wrap=True, markup=False)
-    _show(arguments, results, labels, store)
+    _show(arguments, results, names, store)
     statuses = {result.status for result in results}
     return FAILED if "failed" in statuses else Diverged.code if "diverged" in statuses else 0
 
 
-def plan(arguments: Arguments, warn: Any) -> tuple[dict[str, str], list[RunSpec], str]:
-    """Turn arguments into specs; return what to call each strategy, the specs, and a line that says what will run.
+def plan(arguments: Arguments, warn: Any) -> tuple[Labels, list[RunSpec], str]:
+    """Turn arguments into specs; return what to call their cells, the specs, and a line that says what will run.
 
     Whatever can be wrong with the arguments raises a UserError here, before anything is trained or written.
     """
-    strategies = [compose.strategy(text, arguments.flags) for text in arguments.strategy]
+    strategies = [terms for text in arguments.strategy for terms in compose.grid(text, arguments.flags)]
     _check_flags(arguments.flags, strategies)
     device = _device(arguments.device)
     term = compose.parse("benchmarks", arguments.benchmark, {"tasks": str(arguments.tasks)} if arguments.tasks else {})
@@ -93,7 +94,6 @@ def plan(arguments: Arguments, warn: Any) -> tuple[dict[str, str], list[RunSpec]
     recipe = benchmark.recipe
     optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
     optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
-    labels = {compose.canonical(terms): compose.short(terms) for terms in strategies}
     specs = [
         RunSpec(
             strategy=strategy,
@@ -104,10 +104,12 @@ def plan(arguments: Arguments, warn: Any) -> tuple[dict[str, str], list[RunSpec]
             epochs=arguments.epochs or recipe.epochs,
             batch_size=arguments.batch_size or recipe.batch_size,
             optimizer=str(optimizer),
-            lr=recipe.lr if arguments.lr is None else arguments.lr,
+            lr=lr,
             weight_decay=recipe.weight_decay if arguments.weight_decay is None else arguments.weight_decay,
+            eval_every=arguments.eval_every,
         )
-        for strategy in labels
+        for strategy in dict.fromkeys(map(compose.canonical, strategies))
+        for lr in arguments.lr or [recipe.lr]
         for seed in range(arguments.seed, arguments.seed + arguments.trials)
     ]
     about = (
@@ -115,12 +117,10 @@ def plan(arguments: Arguments, warn: Any) -> tuple[dict[str, str], list[RunSpec]
         f"{benchmark.chance:.0%}; data: {specs[0].dataset}; device: {device}; {len(specs)} "
         f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
     )
-    return labels, specs, about
+    return labels(specs), specs, about
 
 
-def _sweep(
-    arguments: Arguments, specs: list[RunSpec], labels: dict[str, str], store: Store, errors: Console
-) -> list[RunResult]:
+def _sweep(arguments: Arguments, specs: list[RunSpec], names: Labels, store: Store, errors: Console) -> list[RunResult]:
     from cl_nvrm.progress import SweepProgress
     from cl_nvrm.sweep import Workers, sweep
 
@@ -134,28 +134,28 @@ def _sweep(
     missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
         errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
-    with SweepProgress(errors, missing, labels, quiet=arguments.quiet) as progress:
+    with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
         return sweep(specs, store, workers, fresh=arguments.fresh, on_result=progress.done, on_progress=progress.part)
 
 
-def _show(arguments: Arguments, results: list[RunResult], labels: dict[str, str], store: Store) -> None:
+def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: Store) -> None:
     from cl_nvrm import tables
 
-    figures = _draw(results, labels, store.folder / "figures") if arguments.plots else []
+    figures = _draw(results, names, store.folder / "figures") if arguments.plots else []
     if arguments.format == "json":
         print(json.dumps(tables.as_json(results, figures, store.folder)))
     else:
-        groups = {label: [r for r in results if r.spec.strategy == strategy] for strategy, label in labels.items()}
+        groups = {name: [r for r in results if r.spec.cell == cell] for cell, name in names.items()}
         console = Console()
         tables.write(console if console.is_terminal else Console(width=120), groups, figures, store.folder)
 
 
-def _draw(results: list[RunResult], labels: dict[str, str], folder: Path) -> list[Path]:
+def _draw(results: list[RunResult], names: Labels, folder: Path) -> list[Path]:
     import matplotlib
 
     from cl_nvrm import figures
 
-    runs = figures.table(results, labels)
+    runs = figures.table(results, names)
     if runs.empty:
         return []
     trials = runs.groupby("strategy").seed.nunique()

@@ -5,7 +5,7 @@ These two are all that travels between processes and into the store.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 SCHEMA = 1
@@ -19,6 +19,9 @@ class RunSpec:
     ``strategy``, ``benchmark`` and ``optimizer`` are canonical texts of ``compose``; ``dataset_sha256`` is the
     fingerprint of the images and labels, so that two data sets of one name are never confused. Device and threads are
     not part of it: they change a result in its last bits only, and the result records them.
+
+    ``eval_every`` is the number of iterations between evaluations while training (0: none). ``chosen`` says how the
+    values were chosen, where a search did it.
     """
 
     strategy: str
@@ -31,18 +34,30 @@ class RunSpec:
     optimizer: str
     lr: float
     weight_decay: float
+    eval_every: int = 0
+    chosen: str = ""
 
     @property
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this spec and no other."""
-        return hashlib.sha256(canonical_json({"schema": SCHEMA, **asdict(self)}).encode()).hexdigest()[:16]
+        # A field with a default came later and counts where it differs, so that runs made before keep their ids.
+        later = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        settings = {name: value for name, value in asdict(self).items() if value != later.get(name, MISSING)}
+        return hashlib.sha256(canonical_json({"schema": SCHEMA, **settings}).encode()).hexdigest()[:16]
+
+    @property
+    def cell(self) -> "RunSpec":
+        """The settings without the seed: what the trials of one cell of a table have in common."""
+        return replace(self, seed=0)
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What a run measured; ``accuracy[t][k]`` in [0, 1] is the accuracy on task k after training on task t.
 
-    A diverged run keeps the rows it had; a failed one has none and says why in ``error``. Seconds are wall-clock.
+    ``initial[k]`` is that of the untrained network. ``trace`` has a row (t, iteration, accuracies on tasks 0 … t) for
+    each evaluation while training. A diverged run keeps the rows it had; a failed one has none and says why in
+    ``error``. Seconds are wall-clock.
     """
 
     spec: RunSpec
@@ -54,6 +69,8 @@ class RunResult:
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     error: str | None = None
+    initial: tuple[float, ...] = ()
+    trace: tuple[tuple[int, int, tuple[float, ...]], ...] = ()
 
     @property
     def id(self) -> str:
@@ -72,14 +89,16 @@ class RunResult:
             raise ValueError(f"not a run of schema {SCHEMA}")
         try:
             spec = RunSpec(**values["spec"])
-            known = {f.name: values[f.name] for f in fields(cls) if f.name != "spec"}
+            known = {f.name: values[f.name] for f in fields(cls) if f.name not in ("spec", "initial", "trace")}
         except (KeyError, TypeError) as problem:
             raise ValueError(f"a field is missing or foreign ({problem})") from problem
         if values.get("id") != spec.id:
             raise ValueError("the id does not fit the settings")
         for name in ("accuracy", "losses"):
             known[name] = tuple(tuple(row) for row in known[name])
-        return cls(spec=spec, **known)
+        initial = tuple(values.get("initial", ()))  # results of before have neither
+        trace = tuple((task, iteration, tuple(row)) for task, iteration, row in values.get("trace", ()))
+        return cls(spec=spec, **known, initial=initial, trace=trace)
 
 
 def canonical_json(value: Any) -> str:

@@ -20,6 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from cl_nvrm import compose
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
 from cl_nvrm.errors import UserError
+from cl_nvrm.evaluate import Trace
 from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.train import (
@@ -141,10 +142,12 @@ def run_stack(
     seeds = {purpose: tuple(run_seeds(spec)[purpose] for spec in specs) for purpose in run_seeds(first)}
     terms = compose.strategy(first.strategy)
     plugins = {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in terms}
-    record = LossRecord()
-    arguments = strategy_arguments(first, model, [*plugins.values(), record], device, optimizer_seed=seeds["optimizer"])
+    together = _side_by_side(benchmarks)
+    record, trace = LossRecord(), Trace(first.eval_every, together.test)
+    watched = [*plugins.values(), record, trace]
+    arguments = strategy_arguments(first, model, watched, device, optimizer_seed=seeds["optimizer"])
     strategy = StackedStrategy(trials=len(specs), seed=seeds["batches"], **arguments)
-    history = train_tasks(strategy, _side_by_side(benchmarks), plugins, record, progress)
+    history = train_tasks(strategy, together, plugins, record, trace, progress)
     if history.status == "diverged":
         return [run_one(spec, data_dir=data_dir, device=device, threads=threads) for spec in specs]
     results = []
@@ -165,6 +168,8 @@ def _of_trial(history: History, trial: int, trials: int) -> History:
         return [[entry[trial] for entry in row] for row in rows]
 
     return History(
+        initial=own([history.initial])[0],
+        trace=[(task, iteration, own([row])[0]) for task, iteration, row in history.trace],
         accuracy=own(history.accuracy),
         losses=own(history.losses),
         diagnostics={

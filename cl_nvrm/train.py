@@ -1,33 +1,27 @@
 """run_one: one spec in, one result out."""
 
-import hashlib
-import platform
-import subprocess
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from avalanche.models import avalanche_forward
 from avalanche.training.determinism.rng_manager import RNGManager
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
-from torch import Tensor, nn
+from torch import nn
 
 from cl_nvrm import compose, data
-from cl_nvrm.benchmark import Benchmark, Seed, ShuffledBatches, TaskData, task_data
+from cl_nvrm.benchmark import Benchmark, Seed, ShuffledBatches, task_data
 from cl_nvrm.catalog import maker, needs_data
 from cl_nvrm.errors import Diverged, MissingData
+from cl_nvrm.evaluate import Trace, accuracy_on, fingerprint
 from cl_nvrm.plugins.loss_record import LossRecord
+from cl_nvrm.provenance import device_name, provenance
 from cl_nvrm.spec import RunResult, RunSpec, Status, derived_seed
 
-EVAL_BATCH = 1000
 Progress = Callable[[float], None]
 
 
@@ -65,6 +59,8 @@ class History:
     status: Status = "done"
     error: str | None = None
     accuracy: list[list[Any]] = field(default_factory=list)
+    initial: list[Any] = field(default_factory=list)
+    trace: list[tuple[int, int, list[Any]]] = field(default_factory=list)
     losses: list[list[Any]] = field(default_factory=list)
     diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     train_seconds: float = 0.0
@@ -88,17 +84,30 @@ def run_one(
         torch.set_num_threads(threads)
     benchmark, images = build_benchmark(spec, data_dir, device)
     plugins = build_plugins(spec)
-    record = LossRecord()
-    strategy = build_strategy(spec, benchmark, [*plugins.values(), record], device)
-    history = train_tasks(strategy, benchmark, plugins, record, progress)
+    record, trace = LossRecord(), Trace(spec.eval_every, benchmark.test)
+    strategy = build_strategy(spec, benchmark, [*plugins.values(), record, trace], device)
+    history = train_tasks(strategy, benchmark, plugins, record, trace, progress)
     return result_of(spec, history, strategy.model, circumstances(spec, benchmark, images, device))
 
 
 def train_tasks(
-    strategy: Strategy, benchmark: Benchmark, plugins: dict[str, Any], record: LossRecord, progress: Progress
+    strategy: Strategy,
+    benchmark: Benchmark,
+    plugins: dict[str, Any],
+    record: LossRecord,
+    trace: Trace,
+    progress: Progress,
 ) -> History:
     """Train ``strategy`` on one task after the other and write down what comes of it."""
     history = History()
+
+    def evaluate() -> list[Any]:
+        start = time.perf_counter()
+        row = [accuracy_on(strategy.model, test) for test in benchmark.test]
+        history.eval_seconds += time.perf_counter() - start
+        return row
+
+    history.initial = evaluate()
     for task, experience in enumerate(benchmark.streams().train_stream):
         start = time.perf_counter()
         try:
@@ -108,9 +117,8 @@ def train_tasks(
             break
         finally:
             history.train_seconds += time.perf_counter() - start
-        start = time.perf_counter()
-        history.accuracy.append([accuracy_on(strategy.model, test) for test in benchmark.test])
-        history.eval_seconds += time.perf_counter() - start
+        history.accuracy.append(evaluate())
+        history.trace += trace.rows
         history.losses.append(list(record.epochs))
         for name, plugin in plugins.items():
             if getattr(plugin, "diagnostics", None):
@@ -125,6 +133,8 @@ def result_of(spec: RunSpec, history: History, model: nn.Module, about: dict[str
         spec=spec,
         status=history.status,
         accuracy=tuple(map(tuple, history.accuracy)),
+        initial=tuple(history.initial),
+        trace=tuple((task, iteration, tuple(row)) for task, iteration, row in history.trace),
         losses=tuple(map(tuple, history.losses)),
         diagnostics=history.diagnostics,
         provenance={**provenance(), "weights_sha256": fingerprint(model), **about},
@@ -137,7 +147,7 @@ def result_of(spec: RunSpec, history: History, model: nn.Module, about: dict[str
 def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | None, device: str) -> dict[str, Any]:
     """Return what is worth recording of a run's circumstances."""
     return {
-        "device": _device_name(device),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "scenario": benchmark.scenario,
         "heads": benchmark.heads,
@@ -146,33 +156,6 @@ def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | Non
         "seeds": run_seeds(spec),
         **benchmark.details,
     }
-
-
-@torch.no_grad()
-def accuracy_on(model: nn.Module, test: TaskData) -> float | list[float]:
-    """Return the share of a task's samples the model gets right; modes and random state stay as they are.
-
-    Of a stack of trials, the share of each.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    correct: Tensor | int = 0
-    for x, y, t in test.batches(EVAL_BATCH):
-        logits = avalanche_forward(model, x, t)
-        correct = correct + (logits.argmax(-1) == y).sum(-1)
-    for module, mode in modes.items():
-        module.training = mode
-    shares: float | list[float] = (torch.as_tensor(correct).double() / len(test)).tolist()
-    return shares
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Return sixteen hexadecimal digits over every bit of the model's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
@@ -243,40 +226,7 @@ def build_optimizer(spec: RunSpec, model: nn.Module, seed: Seed) -> torch.optim.
     return made
 
 
-@cache
-def provenance() -> dict[str, Any]:
-    """Return what made a result: packages, Python, platform, and the commit if this is a checkout."""
-    versions = {}
-    for package in ("cl_nvrm", "torch", "torchvision", "avalanche-lib", "numpy"):
-        with suppress(ModuleNotFoundError):
-            versions[package] = version(package)
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        **_commit(),
-    }
-
-
-def _commit() -> dict[str, Any]:
-    root = Path(__file__).resolve().parent.parent
-    if not (root / "pyproject.toml").is_file():
-        return {}
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
-
-    try:
-        return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain", "-uno").strip())}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-
-
 def _silent_evaluator() -> EvaluationPlugin:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No loggers specified")  # accuracy is computed from the model instead
         return EvaluationPlugin()
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

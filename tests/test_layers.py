@@ -21,8 +21,11 @@ MAY_IMPORT = {
     "optim": {"noise", "perturb"},
     "data": {"errors", "spec"},
     "plugins": {"errors", "kernels", "noise", "perturb", "benchmark"},
-    "train": {"errors", "spec", "catalog", "compose", "benchmark", "data", "plugins"},
-    "stack": {"errors", "spec", "compose", "benchmark", "plugins", "train"},
+    "evaluate": {"benchmark"},
+    "provenance": set(),
+    "labels": {"errors", "spec", "compose"},
+    "train": {"errors", "spec", "catalog", "compose", "benchmark", "data", "plugins", "evaluate", "provenance"},
+    "stack": {"errors", "spec", "compose", "benchmark", "plugins", "evaluate", "train"},
     "store": {"errors", "spec"},
     "sweep": {"errors", "spec", "store", "train", "stack"},
     "analysis": {"spec", "perturb"},
@@ -31,10 +34,12 @@ MAY_IMPORT = {
     "progress": {"spec"},
     "arguments": {"errors", "catalog"},
     "run": {
-        "errors", "spec", "catalog", "compose", "arguments", "data", "store", "sweep", "progress", "tables", "figures",
+        "errors", "spec", "catalog", "compose", "labels", "arguments", "data", "store", "sweep", "progress", "tables",
+        "figures",
     },
     "bench": {
-        "errors", "spec", "compose", "arguments", "benchmark", "data", "plugins", "train", "stack", "run",
+        "errors", "spec", "compose", "arguments", "benchmark", "data", "plugins", "evaluate", "provenance", "train",
+        "stack", "run",
     },
     "__main__": {"run", "bench"},
     "__init__": set(),
@@ -45,7 +50,7 @@ PLUGIN_FOLDERS = {
 }
 # a third-party package -> the only places that may import it
 ONLY_IN = {
-    "avalanche": {"plugins", "train", "benchmark", "strategies", "benchmarks", "bench"},
+    "avalanche": {"plugins", "evaluate", "train", "benchmark", "strategies", "benchmarks", "bench"},
     "pandas": {"figures"},
     "seaborn": {"figures"},
     "matplotlib": {"figures", "run"},

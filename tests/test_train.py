@@ -10,7 +10,8 @@ import torch
 from cl_nvrm import catalog
 from cl_nvrm.bench.timing import Setting
 from cl_nvrm.bench.work import spec
-from cl_nvrm.train import accuracy_on, build_benchmark, run_one
+from cl_nvrm.evaluate import accuracy_on
+from cl_nvrm.train import build_benchmark, run_one
 
 
 def orders(text):

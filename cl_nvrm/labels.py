@@ -1,0 +1,38 @@
+"""Labels: short names that tell the cells of a table apart."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from cl_nvrm import compose
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunSpec
+
+Labels = dict[RunSpec, str]
+NAMES = {"dataset_sha256": "data", "batch_size": "batch"}
+
+
+def labels(specs: Iterable[RunSpec]) -> Labels:
+    """Return, by cell, a name: the strategy, without its defaults, and whatever else differs among the cells."""
+    cells = list(dict.fromkeys(spec.cell for spec in specs))
+    settings = [asdict(cell) for cell in cells]
+    differing = [
+        name
+        for name in (settings[0] if settings else ())
+        if name != "strategy" and len({values[name] for values in settings}) > 1
+    ]
+    named = {}
+    for cell, values in zip(cells, settings, strict=True):
+        others = (
+            f"{NAMES.get(name, name).replace('_', ' ')} {compose.written(values[name]) or 'default'}"
+            for name in differing
+        )
+        named[cell] = ", ".join([short_name(cell.strategy), *others])
+    return named
+
+
+def short_name(strategy: str) -> str:
+    """Return a canonical strategy without its defaults; as it stands, if its plug-in is not here."""
+    try:
+        return compose.short(compose.strategy(strategy))
+    except UserError:
+        return strategy

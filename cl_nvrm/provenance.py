@@ -1,0 +1,45 @@
+"""Provenance: what made a result."""
+
+import platform
+import subprocess
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Return what made a result: packages, Python, platform, and the commit if this is a checkout."""
+    versions = {}
+    for package in ("cl_nvrm", "torch", "torchvision", "avalanche-lib", "numpy"):
+        with suppress(ModuleNotFoundError):
+            versions[package] = version(package)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **_commit(),
+    }
+
+
+def _commit() -> dict[str, Any]:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "pyproject.toml").is_file():
+        return {}
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain", "-uno").strip())}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def device_name(device: str) -> str:
+    """Return the accelerator's name, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
