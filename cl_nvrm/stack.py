@@ -25,8 +25,9 @@ from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.train import (
     History,
-    Progress,
+    OnTask,
     Strategy,
+    Training,
     build_benchmark,
     build_model,
     circumstances,
@@ -122,7 +123,8 @@ def run_stack(
     data_dir: Path | None = None,
     device: str = "cpu",
     threads: int | None = None,
-    progress: Progress = lambda _: None,
+    on_task: OnTask = lambda *_: None,
+    checkpoint: Path | None = None,
 ) -> list[RunResult]:
     """Train runs that differ in nothing but their seed as one; arguments as for ``run_one``.
 
@@ -138,20 +140,26 @@ def run_stack(
         torch.set_num_threads(threads)
     built = [build_benchmark(spec, data_dir, device) for spec in specs]
     benchmarks = [benchmark for benchmark, _ in built]
-    model = stacked([build_model(spec, benchmark, device) for spec, benchmark in zip(specs, benchmarks, strict=True)])
+    together = _side_by_side(benchmarks)
     seeds = {purpose: tuple(run_seeds(spec)[purpose] for spec in specs) for purpose in run_seeds(first)}
     terms = compose.strategy(first.strategy)
-    plugins = {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in terms}
-    together = _side_by_side(benchmarks)
-    record, trace = LossRecord(), Trace(first.eval_every, together.test)
-    watched = [*plugins.values(), record, trace]
-    arguments = strategy_arguments(first, model, watched, device, optimizer_seed=seeds["optimizer"])
-    strategy = StackedStrategy(trials=len(specs), seed=seeds["batches"], **arguments)
-    history = train_tasks(strategy, together, plugins, record, trace, progress)
+
+    def build() -> Training:
+        models = [build_model(spec, benchmark, device) for spec, benchmark in zip(specs, benchmarks, strict=True)]
+        plugins = {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in terms}
+        record, trace = LossRecord(), Trace(first.eval_every, together.test)
+        watched = [*plugins.values(), record, trace]
+        arguments = strategy_arguments(first, stacked(models), watched, device, optimizer_seed=seeds["optimizer"])
+        strategy = StackedStrategy(trials=len(specs), seed=seeds["batches"], **arguments)
+        return Training(strategy, together, plugins, record, trace)
+
+    training, history = train_tasks(build, checkpoint, on_task)
     if history.status == "diverged":
         return [run_one(spec, data_dir=data_dir, device=device, threads=threads) for spec in specs]
     results = []
-    for trial, (spec, (benchmark, images), member) in enumerate(zip(specs, built, model.members(), strict=True)):
+    for trial, (spec, (benchmark, images), member) in enumerate(
+        zip(specs, built, training.strategy.model.members(), strict=True)
+    ):
         told = {**circumstances(spec, benchmark, images, device), "stack": len(specs)}
         results.append(result_of(spec, _of_trial(history, trial, len(specs)), member, told))
     return results

@@ -7,9 +7,11 @@ ever unpickled.
 import os
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 
+from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
+from cl_nvrm.events import EventLog
 from cl_nvrm.spec import RunResult
 
 
@@ -23,7 +25,7 @@ class Store:
         """Make the folder and see that files can be written there, before hours of work depend on it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self.folder, prefix=".probe-"):
+            with TemporaryFile(dir=self.folder):  # has no name where the system can do without
                 pass
         except OSError as problem:
             reason = problem.strerror or str(problem)
@@ -56,8 +58,39 @@ class Store:
                 damaged[path] = str(problem)
         return results, damaged
 
+    def claim_path(self, run_id: str) -> Path:
+        """Return the file to hold a run's claim by."""
+        return self.folder / "checkpoints" / f"{run_id}.claim"
+
+    def checkpoint_path(self, run_id: str) -> Path:
+        """Return the file of a run's checkpoint."""
+        return self.folder / "checkpoints" / f"{run_id}.safetensors"
+
+    def events(self, run_id: str) -> EventLog:
+        """Return a run's log."""
+        return EventLog(self.folder / "events" / f"{run_id}.jsonl")
+
+    def tidy(self, run_id: str, *, everything: bool = False) -> None:
+        """Remove the beginnings of files of a run; ``everything``: its checkpoint, too. For its claim's holder only."""
+        for rest in self.folder.glob(f".new-{run_id}-*"):
+            rest.unlink(missing_ok=True)
+        for rest in (self.folder / "checkpoints").glob(f"{run_id}*"):
+            if rest.suffix == ".new" or (everything and rest.suffix == ".safetensors"):
+                rest.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Remove what killed processes left of finished runs, and the beginnings of files of all that nobody is at."""
+        begun = [path.name.removeprefix(".new-").partition("-")[0] for path in self.folder.glob(".new-*")]
+        kept = [path.stem.partition("-")[0] for path in (self.folder / "checkpoints").glob("*")]
+        for run_id in {*begun, *kept}:
+            with claim(self.claim_path(run_id), wait=False) as mine:
+                if mine:
+                    self.tidy(run_id, everything=self.get(run_id) is not None)
+
     def _write(self, path: Path, text: str) -> None:
-        with NamedTemporaryFile("w", dir=self.folder, prefix=".new-", delete=False, encoding="utf-8") as file:
+        with NamedTemporaryFile(
+            "w", dir=self.folder, prefix=f".new-{path.stem}-", delete=False, encoding="utf-8"
+        ) as file:
             try:
                 file.write(text)
                 file.flush()

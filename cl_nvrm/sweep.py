@@ -1,15 +1,14 @@
 """Sweep: many specs through worker processes into a store, skipping what is there already."""
 
 import os
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import joblib
 
+from cl_nvrm.attempt import Attempt
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
@@ -64,59 +63,42 @@ def sweep(
 ) -> list[RunResult]:
     """Return the results of all specs in order, computing those that are not in the store (all of them if ``fresh``).
 
-    Each result is stored the moment it arrives. A run that diverges or fails does not stop the others; a failed one
-    is not stored, so the next sweep tries it again. ``on_progress`` hears the share of the present run that is done,
-    where one process does all.
+    Each result is stored by the process that computed it, the moment it is there, and each run's state after each task
+    until then; so a sweep that was killed goes on from its last tasks. Where a worker does not see the store's folder
+    (another machine's disk), this process stores the result. A run that another sweep is at, on the same store, is left
+    to the end and then taken from the store. A run that diverges or fails does not stop the others; a failed one is not
+    stored, so the next sweep tries it again. ``on_progress`` hears the share of the present run that is done, where one
+    process does all.
     """
     specs = list(specs)
+    store.clean()
     results = {} if fresh else {spec.id: found for spec in specs if (found := store.get(spec.id)) is not None}
     missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())
     groups = workers.groups(missing)
     jobs, threads = workers.for_runs(len(groups))
-    calls = [joblib.delayed(_attempt)(group, workers, threads, on_progress if jobs == 1 else None) for group in groups]
+    attempt = Attempt(
+        Store(store.folder.resolve()),
+        device=workers.device,
+        data_dir=workers.data_dir,
+        threads=threads,
+        stacked=workers.stack == "on",
+        fresh=fresh,
+        progress=on_progress if jobs == 1 else None,
+    )
     with _engine(workers.backend, jobs):
-        for group_results in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls) if calls else ():
-            for result in group_results:
-                if result.status != "failed":
-                    store.save(result)
-                results[result.id] = result
-                on_result(result)
+        for wait in (False, True):
+            calls = [joblib.delayed(attempt)(group, wait=wait) for group in groups]
+            groups = []
+            for group, found in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls) if calls else ():
+                if found is None:
+                    groups.append(group)
+                for result in found or ():
+                    if result.status != "failed" and (fresh or store.get(result.id) is None):
+                        store.save(result)
+                    results[result.id] = result
+                    on_result(result)
+    store.clean()
     return [results[spec.id] for spec in specs]
-
-
-def _attempt(
-    specs: tuple[RunSpec, ...], workers: Workers, threads: int | None, progress: Callable[[float], None] | None
-) -> list[RunResult]:
-    # Imported here: the process that only hands out runs need not load Avalanche.
-    from cl_nvrm.stack import run_stack
-    from cl_nvrm.train import run_one
-
-    options: dict[str, Any] = {"data_dir": workers.data_dir, "device": workers.device, "threads": threads}
-    options["progress"] = progress or (lambda _: None)
-    if len(specs) > 1:
-        try:
-            return _checked(run_stack(specs, **options))
-        except Exception as problem:
-            if workers.stack == "on" or not isinstance(problem, UserError):
-                return [_failed(spec, problem) for spec in specs]
-    results = []
-    for spec in specs:
-        try:
-            results += _checked([run_one(spec, **options)])
-        except Exception as problem:
-            results.append(_failed(spec, problem))
-    return results
-
-
-def _checked(results: list[RunResult]) -> list[RunResult]:
-    for result in results:
-        result.to_json()  # a plug-in whose diagnostics are no finite numbers fails here, not the sweep in the store
-    return results
-
-
-def _failed(spec: RunSpec, problem: Exception) -> RunResult:
-    about = {"traceback": "".join(traceback.format_exception(problem))}
-    return RunResult(spec, "failed", error=f"{type(problem).__name__}: {problem}", provenance=about)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,12 @@ from torch import nn
 from cl_nvrm import compose, data
 from cl_nvrm.benchmark import Benchmark, Seed, ShuffledBatches, task_data
 from cl_nvrm.catalog import maker, needs_data
+from cl_nvrm.checkpoint import Checkpoint
 from cl_nvrm.errors import Diverged, MissingData
 from cl_nvrm.evaluate import Trace, accuracy_on, fingerprint
 from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.provenance import device_name, provenance
 from cl_nvrm.spec import RunResult, RunSpec, Status, derived_seed
-
-Progress = Callable[[float], None]
 
 
 class Strategy(SupervisedTemplate):
@@ -67,39 +66,66 @@ class History:
     eval_seconds: float = 0.0
 
 
+OnTask = Callable[[History, float], None]
+
+
+@dataclass
+class Training:
+    """A strategy before its first task, with what it is trained on and what is watched meanwhile."""
+
+    strategy: Strategy
+    benchmark: Benchmark
+    plugins: dict[str, Any]
+    record: LossRecord
+    trace: Trace
+
+    def checkpoint(self, path: Path | None) -> Checkpoint:
+        """Return where the state of this training is kept."""
+        parts = list(self.plugins.values())  # the other two start anew with each task
+        return Checkpoint(path, self.strategy, parts, keep_optimizer=not self.benchmark.recipe.fresh_optimizer)
+
+
 def run_one(
     spec: RunSpec,
     *,
     data_dir: Path | None = None,
     device: str = "cpu",
     threads: int | None = None,
-    progress: Progress = lambda _: None,
+    on_task: OnTask = lambda *_: None,
+    checkpoint: Path | None = None,
 ) -> RunResult:
     """Train through all tasks, evaluating every task after each; a diverged run comes back with what it had.
 
-    ``progress`` hears the share of the run that is done, after each task. The result's bits depend on the spec, the
-    device and the number of ``threads`` (None: torch's present one). Errors of plug-ins come out as they are.
+    ``on_task`` hears, after each task, what was measured so far and the share of the run that is done. With a file
+    ``checkpoint``, the state after each task is kept there, and a run that finds one goes on from it, to the same bits.
+    The result's bits depend on the spec and the device; ``threads`` (None: torch's present number) change only its
+    speed. Errors of plug-ins come out as they are.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, images = build_benchmark(spec, data_dir, device)
-    plugins = build_plugins(spec)
-    record, trace = LossRecord(), Trace(spec.eval_every, benchmark.test)
-    strategy = build_strategy(spec, benchmark, [*plugins.values(), record, trace], device)
-    history = train_tasks(strategy, benchmark, plugins, record, trace, progress)
-    return result_of(spec, history, strategy.model, circumstances(spec, benchmark, images, device))
+
+    def build() -> Training:
+        plugins = build_plugins(spec)
+        record, trace = LossRecord(), Trace(spec.eval_every, benchmark.test)
+        strategy = build_strategy(spec, benchmark, [*plugins.values(), record, trace], device)
+        return Training(strategy, benchmark, plugins, record, trace)
+
+    training, history = train_tasks(build, checkpoint, on_task)
+    return result_of(spec, history, training.strategy.model, circumstances(spec, benchmark, images, device))
 
 
-def train_tasks(
-    strategy: Strategy,
-    benchmark: Benchmark,
-    plugins: dict[str, Any],
-    record: LossRecord,
-    trace: Trace,
-    progress: Progress,
-) -> History:
-    """Train ``strategy`` on one task after the other and write down what comes of it."""
-    history = History()
+def train_tasks(build: Callable[[], Training], path: Path | None, on_task: OnTask) -> tuple[Training, History]:
+    """Train on one task after the other, from the last checkpoint if there is one; return what comes of it."""
+    training = build()
+    checkpoint = training.checkpoint(path)
+    try:
+        kept = checkpoint.load()
+    except RuntimeError:  # a plug-in that has something a new one cannot be given: from the start, then
+        kept, training = None, build()
+        checkpoint = training.checkpoint(path)
+    strategy, benchmark = training.strategy, training.benchmark
+    history = History(**kept) if kept else History()
 
     def evaluate() -> list[Any]:
         start = time.perf_counter()
@@ -107,24 +133,27 @@ def train_tasks(
         history.eval_seconds += time.perf_counter() - start
         return row
 
-    history.initial = evaluate()
-    for task, experience in enumerate(benchmark.streams().train_stream):
+    history.initial = history.initial or evaluate()
+    tasks = len(benchmark.train)
+    for experience in list(benchmark.streams().train_stream)[len(history.accuracy) :]:
         start = time.perf_counter()
         try:
             strategy.train(experience, reset_optimizer_state=benchmark.recipe.fresh_optimizer)
         except Diverged as problem:
-            history.status, history.error = "diverged", f"task {task + 1}: {problem}"
+            history.status, history.error = "diverged", f"task {len(history.accuracy) + 1}: {problem}"
             break
         finally:
             history.train_seconds += time.perf_counter() - start
         history.accuracy.append(evaluate())
-        history.trace += trace.rows
-        history.losses.append(list(record.epochs))
-        for name, plugin in plugins.items():
+        history.trace += training.trace.rows
+        history.losses.append(list(training.record.epochs))
+        for name, plugin in training.plugins.items():
             if getattr(plugin, "diagnostics", None):
                 history.diagnostics.setdefault(name, []).append(dict(plugin.diagnostics))
-        progress((task + 1) / len(benchmark.train))
-    return history
+        if len(history.accuracy) < tasks:
+            checkpoint.save(asdict(history))
+        on_task(history, len(history.accuracy) / tasks)
+    return training, history
 
 
 def result_of(spec: RunSpec, history: History, model: nn.Module, about: dict[str, Any]) -> RunResult:

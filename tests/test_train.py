@@ -104,7 +104,7 @@ def test_accuracy_is_the_share_of_right_answers(toy_spec):
 
 def test_the_matrix_has_a_row_a_task_and_a_column_a_task(toy_spec):
     heard = []
-    result = run_one(toy_spec(benchmark="toy:tasks=4"), threads=1, progress=heard.append)
+    result = run_one(toy_spec(benchmark="toy:tasks=4"), threads=1, on_task=lambda _, share: heard.append(share))
     assert [len(row) for row in result.accuracy] == [4] * 4
     assert [len(row) for row in result.losses] == [2] * 4
     assert heard == [0.25, 0.5, 0.75, 1.0]

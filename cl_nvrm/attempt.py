@@ -1,0 +1,115 @@
+"""Attempt: what a worker process does with a run: claim it, go on from its checkpoint, store its result.
+
+A group of specs that differ in nothing but their seed is trained as one stack, where that is asked for.
+"""
+
+import hashlib
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cl_nvrm.claim import claim
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.store import Store
+
+Group = tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How to train a group: its device, torch threads, data, whether only ``stacked`` will do, and where to store it.
+
+    ``fresh`` trains again what is stored, or begun.
+    """
+
+    store: Store
+    device: str = "cpu"
+    data_dir: Path | None = None
+    threads: int | None = None
+    stacked: bool = False
+    fresh: bool = False
+    progress: Callable[[float], None] | None = None
+
+    def __call__(self, specs: Group, *, wait: bool) -> tuple[Group, list[RunResult] | None]:
+        """Return the group and its results; None for them if another process is at one of them, unless ``wait``."""
+        if not self.store.folder.is_dir():  # this machine does not see the store: whoever asked stores the results
+            return specs, self._results(specs)
+        with ExitStack() as claims:
+            for spec in sorted(specs, key=lambda spec: spec.id):  # in one order, so that no two wait for each other
+                if not claims.enter_context(claim(self.store.claim_path(spec.id), wait=wait)):
+                    return specs, None
+                self.store.tidy(spec.id, everything=self.fresh)
+            stored = [] if self.fresh else [r for spec in specs if (r := self.store.get(spec.id)) is not None]
+            known = {result.id for result in stored}
+            results = stored + self._results(tuple(spec for spec in specs if spec.id not in known))
+            for spec in specs:
+                if self.store.get(spec.id) is not None:
+                    self.store.tidy(spec.id, everything=True)
+            return specs, results
+
+    def _results(self, specs: Group) -> list[RunResult]:
+        if len(specs) > 1:
+            try:
+                return self._trained(specs)
+            except Exception as problem:
+                if self.stacked or not isinstance(problem, UserError):
+                    return [self._failed(spec, problem) for spec in specs]
+        results = []
+        for spec in specs:
+            try:
+                results += self._trained((spec,))
+            except Exception as problem:
+                results.append(self._failed(spec, problem))
+        return results
+
+    def _trained(self, specs: Group) -> list[RunResult]:
+        # Imported here: the process that only hands out runs need not load Avalanche.
+        from cl_nvrm.stack import run_stack
+        from cl_nvrm.train import History, run_one
+
+        def on_task(history: History, share: float) -> None:
+            for trial, spec in enumerate(specs):
+                row = history.accuracy[-1] if len(specs) == 1 else [entry[trial] for entry in history.accuracy[-1]]
+                self._log(spec, "task", task=len(history.accuracy), accuracy=row, losses=history.losses[-1])
+            if self.progress:
+                self.progress(share)
+
+        path = self._checkpoint(specs)
+        options: dict[str, Any] = {"data_dir": self.data_dir, "device": self.device, "threads": self.threads}
+        options |= {"on_task": on_task, "checkpoint": path}
+        for spec in specs:
+            self._log(spec, "resume" if path and path.is_file() else "start", strategy=spec.strategy, seed=spec.seed)
+        results = run_stack(specs, **options) if len(specs) > 1 else [run_one(specs[0], **options)]
+        for result in results:
+            result.to_json()  # a plug-in whose diagnostics are no finite numbers fails here, not in the store
+            if self._sees_store:
+                with suppress(UserError):  # the one who asked will find it missing, store it, and say what is wrong
+                    self.store.save(result)
+            self._log(result.spec, result.status)
+        return results
+
+    @property
+    def _sees_store(self) -> bool:
+        return self.store.folder.is_dir()
+
+    def _checkpoint(self, specs: Group) -> Path | None:
+        if not self._sees_store:
+            return None
+        others = "".join(spec.id for spec in specs[1:])
+        suffix = f"-{hashlib.sha256(others.encode()).hexdigest()[:8]}" if others else ""
+        return self.store.checkpoint_path(specs[0].id + suffix)
+
+    def _log(self, spec: RunSpec, event: str, **values: Any) -> None:
+        if self._sees_store:
+            with suppress(OSError):  # the log is for looking on, not worth a run
+                self.store.events(spec.id).write(event, **values)
+
+    def _failed(self, spec: RunSpec, problem: Exception) -> RunResult:
+        about = {"traceback": "".join(traceback.format_exception(problem))}
+        error = f"{type(problem).__name__}: {problem}"
+        self._log(spec, "failed", error=error)
+        return RunResult(spec, "failed", error=error, provenance=about)

@@ -1,0 +1,51 @@
+"""Claim: only one process at a time works on a run, whoever else writes to the same store.
+
+A claim is an advisory lock on a file. The system lets go of it when its holder ends, kill -9 included, so a claim is
+never stale; the file itself is removed with the claim.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not on this system: runs are then not claimed
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def claim(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the claim ``path`` and yield True; False if another process holds it and ``wait`` is not asked for."""
+    if fcntl is None:
+        yield True
+        return
+    descriptor = _locked(path, wait=wait)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            with suppress(OSError):  # others still have claims or checkpoints there
+                path.parent.rmdir()
+
+
+def _locked(path: Path, *, wait: bool) -> int | None:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:  # the folder went with another claim, just now
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # The holder before may have removed the file while this one waited: then the lock is on nothing.
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)

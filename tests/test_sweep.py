@@ -1,0 +1,71 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+from cl_nvrm.store import Store
+from cl_nvrm.sweep import Workers, sweep
+
+COMMAND = (
+    sys.executable, "-m", "cl_nvrm.run", "--benchmark", "toy:tasks=8,samples=2000", "--strategy", "ewc+nvrm",
+    "--trials", "4", "--no-plots", "--quiet", "--jobs", "2", "--out", "runs",
+)  # fmt: skip
+
+
+def events(folder):
+    return {file.stem: [e["event"] for e in Store(folder).events(file.stem).read()] for file in folder.glob("*.json")}
+
+
+def leftovers(folder):
+    return {p.name for p in folder.iterdir()} - {p.name for p in folder.glob("*.json")} - {"events"}
+
+
+def test_two_sweeps_on_one_store_share_the_work_and_do_nothing_twice(tmp_path):
+    both = [subprocess.Popen(COMMAND, cwd=tmp_path) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    seen = events(tmp_path / "runs")
+    assert len(seen) == 4
+    assert all(kinds == ["start", *["task"] * 8, "done"] for kinds in seen.values()), seen
+    assert not leftovers(tmp_path / "runs")
+
+
+def test_workers_that_lost_their_master_do_not_get_in_the_way(tmp_path):
+    folder = tmp_path / "runs"
+    first = subprocess.Popen(COMMAND, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)  # its workers live on for a while
+    first.wait()
+    subprocess.run(COMMAND, cwd=tmp_path, check=True, timeout=300)
+    seen = events(folder)
+    assert len(seen) == 4 and all(kinds.count("done") == 1 for kinds in seen.values()), seen
+    assert not leftovers(folder)
+
+
+def test_the_log_says_what_each_task_came_to(toy_spec, tmp_path):
+    store = Store(tmp_path)
+    (result,) = sweep([toy_spec("ewc")], store, Workers(jobs=1))
+    start, *tasks, done = store.events(result.id).read()
+    assert (start["event"], done["event"]) == ("start", "done") and start["strategy"] == result.spec.strategy
+    assert [tuple(event["accuracy"]) for event in tasks] == list(result.accuracy)
+    with (tmp_path / "events" / f"{result.id}.jsonl").open("a") as file:
+        file.write('{"cut')
+    assert len(store.events(result.id).read()) == 2 + len(tasks)
+
+
+def test_a_failed_run_is_logged_tried_again_and_leaves_nothing(toy_spec, tmp_path, monkeypatch):
+    from cl_nvrm import train
+
+    spec, store = toy_spec("ewc"), Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "build_plugins", lambda spec: 1 / 0)
+        (failed,) = sweep([spec], store, Workers(jobs=1))
+    assert failed.status == "failed" and "ZeroDivisionError" in failed.error and store.get(spec.id) is None
+    (result,) = sweep([spec], store, Workers(jobs=1))
+    assert result.status == "done"
+    assert [e["event"] for e in store.events(spec.id).read() if e["event"] != "task"] == [
+        "start", "failed", "start", "done",
+    ]  # fmt: skip
+    assert json.loads((tmp_path / f"{spec.id}.json").read_text())["status"] == "done" and not leftovers(tmp_path)
