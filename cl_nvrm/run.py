@@ -140,14 +140,18 @@ def _sweep(arguments: Arguments, specs: list[RunSpec], names: Labels, store: Sto
 
 def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: Store) -> None:
     from cl_nvrm import tables
+    from cl_nvrm.analysis.comparisons import cells, comparisons
 
     figures = _draw(results, names, store.folder / "figures") if arguments.plots else []
+    groups = cells(results, names)
+    compared = comparisons(groups, ("base task", "ACC"))
     if arguments.format == "json":
-        print(json.dumps(tables.as_json(results, figures, store.folder)))
+        print(json.dumps(tables.as_json(results, compared, figures, store.folder)))
     else:
-        groups = {name: [r for r in results if r.spec.cell == cell] for cell, name in names.items()}
         console = Console()
-        tables.write(console if console.is_terminal else Console(width=120), groups, figures, store.folder)
+        console = console if console.is_terminal else Console(width=140)
+        by_name = {cell.name: cell.results for cell in groups}
+        tables.write(console, by_name, compared, figures, store.folder)
 
 
 def _draw(results: list[RunResult], names: Labels, folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """What a sweep shows: a table a strategy for people, one JSON object for programs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cl_nvrm.analysis.metrics import base_task, mean_accuracy
-from cl_nvrm.analysis.stats import mean_sd
+from cl_nvrm.analysis.comparisons import Paired
+from cl_nvrm.analysis.metrics import base_task, mean_accuracy, summary
+from cl_nvrm.analysis.stats import FEWEST, Comparison, Interval, mean_sd, stars
 from cl_nvrm.spec import SCHEMA, RunResult
 
 CURVES = {"base task": base_task, "mean accuracy": mean_accuracy}
@@ -41,16 +43,64 @@ def percent(values: Sequence[float]) -> str:
     return f"{mean:.1f} ± {sd:.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
-def write(console: Console, groups: Mapping[str, Sequence[RunResult]], figures: Sequence[Path], store: Path) -> None:
-    """Print a table a strategy, and where the figures and the runs are."""
+def comparison_table(rows: Sequence[Paired]) -> Group:
+    """Return the paired differences in points, with intervals, adjusted p, effect sizes and the seeds they need."""
+    table = Table(title="differences on the same seeds, points", title_justify="left")
+    table.add_column("")
+    table.add_column("metric")
+    for heading in ("difference", "95 % CI", "n", "p (Holm)", "effect", "seeds needed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        found = row.found
+        table.add_row(
+            f"{row.first} - {row.second}",
+            row.metric,
+            f"{100 * found.mean:+.1f}{stars(row.p_holm, found.n)}",
+            interval(found.t),
+            str(found.n),
+            f"{row.p_holm:.3g}",
+            "" if found.effect is None else f"{found.effect:.2f}",
+            _seeds(found),
+        )
+    least = min(row.found.n for row in rows)
+    if least < FEWEST:
+        note = f"With fewer than {FEWEST} seeds nothing is marked as significant; these have {least}."
+    else:
+        note = "* p < 0.05, ** p < 0.01, *** p < 0.001: exact sign-flip test, adjusted for all rows of a metric."
+    return Group(table, Text(note))
+
+
+def _seeds(found: Comparison) -> str:
+    if found.effect is None:
+        return ""
+    return "over 10,000" if found.seeds_needed is None else str(found.seeds_needed)
+
+
+def interval(ends: Interval) -> str:
+    """Write an interval of shares in points."""
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
+def write(
+    console: Console,
+    groups: Mapping[str, Sequence[RunResult]],
+    compared: Sequence[Paired],
+    figures: Sequence[Path],
+    store: Path,
+) -> None:
+    """Print a table a strategy, their differences, and where the figures and the runs are."""
     for label, results in groups.items():
         console.print(strategy_table(label, results))
+    if compared:
+        console.print(comparison_table(compared))
     for path in figures:
         console.print(f"figure: {path}", soft_wrap=True, highlight=False)
     console.print(f"runs:   {store}", soft_wrap=True, highlight=False)
 
 
-def as_json(results: Sequence[RunResult], figures: Sequence[Path], store: Path) -> dict[str, Any]:
+def as_json(
+    results: Sequence[RunResult], compared: Sequence[Paired], figures: Sequence[Path], store: Path
+) -> dict[str, Any]:
     """Return the JSON object of the command line's contract."""
     return {
         "schema": SCHEMA,
@@ -66,12 +116,14 @@ def as_json(results: Sequence[RunResult], figures: Sequence[Path], store: Path) 
                 "accuracy": r.accuracy,
                 "base_task": base_task(r.accuracy),
                 "mean_accuracy": mean_accuracy(r.accuracy),
+                "metrics": {name: asdict(found) for name, found in summary(r).items()},
                 "train_seconds": r.train_seconds,
                 "eval_seconds": r.eval_seconds,
                 "diagnostics": r.diagnostics,
             }
             for r in results
         ],
+        "comparisons": [asdict(row) for row in compared],
         "figures": [str(path) for path in figures],
         "store": str(store),
     }

@@ -35,14 +35,14 @@ MAY_IMPORT = {
     "store": {"errors", "spec", "claim", "events"},
     "attempt": {"errors", "spec", "claim", "store", "train", "stack"},
     "sweep": {"errors", "spec", "store", "attempt"},
-    "analysis": {"spec", "perturb"},
+    "analysis": {"spec", "perturb", "compose"},
     "figures": {"spec", "analysis"},
     "tables": {"spec", "analysis"},
     "progress": {"spec"},
     "arguments": {"errors", "catalog"},
     "run": {
         "errors", "spec", "catalog", "compose", "labels", "arguments", "data", "store", "sweep", "progress", "tables",
-        "figures",
+        "analysis", "figures",
     },
     "bench": {
         "errors", "spec", "compose", "arguments", "benchmark", "data", "plugins", "evaluate", "provenance", "train",

@@ -13,7 +13,7 @@ TOY = ("--benchmark", "toy", "--jobs", 1)
 
 def test_the_json_object_keeps_its_contract(cli_json, tmp_path):
     out = cli_json("--strategy", "ewc+nvrm", "--lambda", 30, "--trials", 2)
-    assert out.keys() == {"schema", "runs", "figures", "store"} and out["schema"] == 1
+    assert out.keys() == {"schema", "runs", "comparisons", "figures", "store"} and out["schema"] == 1
     for seed, run in enumerate(out["runs"]):
         assert run["seed"] == seed and run["status"] == "done" and run["dataset"] == "synthetic"
         assert run["strategy"].startswith("ewc:lambda=30,") and "+nvrm:variability=0.03" in run["strategy"]

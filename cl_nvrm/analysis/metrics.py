@@ -1,8 +1,22 @@
-"""Metrics of one run, from its matrix ``accuracy[t][k]``: the accuracy on task k after training on task t."""
+"""Metrics of one run, from its matrix ``accuracy[t][k]``: the accuracy on task k after training on task t.
 
-from collections.abc import Sequence
+All are in [0, 1] or differences of such. Where a metric is not defined, its value is None, with the reason.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cl_nvrm.spec import RunResult
 
 Matrix = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value, or None and why there is none."""
+
+    value: float | None
+    reason: str | None = None
 
 
 def base_task(accuracy: Matrix) -> list[float]:
@@ -13,3 +27,99 @@ def base_task(accuracy: Matrix) -> list[float]:
 def mean_accuracy(accuracy: Matrix) -> list[float]:
     """Return the mean accuracy over the tasks learned so far, after each task (Xie et al. 2021, figure 5)."""
     return [sum(row[: t + 1]) / (t + 1) for t, row in enumerate(accuracy)]
+
+
+def final_base_task(result: RunResult) -> float:
+    """Return the accuracy on the first task at the end."""
+    return result.accuracy[-1][0]
+
+
+def final_accuracy(result: RunResult) -> float:
+    """Return ACC, the mean accuracy over all tasks at the end (Lopez-Paz and Ranzato, NeurIPS 2017)."""
+    return _mean(result.accuracy[-1])
+
+
+def learning_accuracy(result: RunResult) -> float:
+    """Return the mean accuracy on each task just after it was learned: plasticity (Riemer et al., ICLR 2019)."""
+    return _mean([row[t] for t, row in enumerate(result.accuracy)])
+
+
+def kept_accuracy(result: RunResult) -> float:
+    """Return the mean accuracy at the end over all tasks but the last: what is kept, stability."""
+    return _mean(_several(result)[-1][:-1])
+
+
+def backward_transfer(result: RunResult) -> float:
+    """Return BWT, the mean change of each old task since it was learned; below 0 is forgetting (Lopez-Paz 2017)."""
+    rows = _several(result)
+    return _mean([rows[-1][k] - rows[k][k] for k in range(len(rows) - 1)])
+
+
+def forward_transfer(result: RunResult) -> float:
+    """Return FWT, the mean accuracy on each task just before it is learned, above that of the untrained network.
+
+    Lopez-Paz and Ranzato 2017; the untrained network is the run's own initialisation.
+    """
+    rows = _several(result)
+    if not result.initial:
+        raise _Undefined("the untrained network was not evaluated")
+    return _mean([rows[k - 1][k] - result.initial[k] for k in range(1, len(rows))])
+
+
+def forgetting(result: RunResult) -> float:
+    """Return the mean drop of each old task from its best to the end (Chaudhry et al., ECCV 2018)."""
+    rows = _several(result)
+    return _mean([max(row[k] for row in rows[k:-1]) - rows[-1][k] for k in range(len(rows) - 1)])
+
+
+def worst_case_accuracy(result: RunResult) -> float:
+    """Return the mean over old tasks of their lowest accuracy while later ones were learned (min-ACC).
+
+    De Lange et al., ICLR 2023. As fine as ``--eval-every`` is; the ends of tasks count, too.
+    """
+    rows = _several(result)
+    if not result.trace:
+        raise _Undefined("not evaluated while training; give --eval-every")
+    seen = [(t, row) for t, _, row in result.trace] + list(enumerate(rows))
+    return _mean([min(row[k] for t, row in seen if t > k) for k in range(len(rows) - 1)])
+
+
+METRICS: dict[str, Callable[[RunResult], float]] = {
+    "base task": final_base_task,
+    "ACC": final_accuracy,
+    "learning accuracy": learning_accuracy,
+    "kept accuracy": kept_accuracy,
+    "BWT": backward_transfer,
+    "FWT": forward_transfer,
+    "forgetting": forgetting,
+    "worst-case accuracy": worst_case_accuracy,
+}
+
+
+def metric(name: str, result: RunResult) -> Metric:
+    """Return one of ``METRICS`` of a run."""
+    if result.status != "done":
+        return Metric(None, f"the run {result.status}")
+    try:
+        return Metric(METRICS[name](result))
+    except _Undefined as problem:
+        return Metric(None, str(problem))
+
+
+def summary(result: RunResult) -> dict[str, Metric]:
+    """Return all metrics of a run, by name."""
+    return {name: metric(name, result) for name in METRICS}
+
+
+class _Undefined(Exception):
+    pass
+
+
+def _several(result: RunResult) -> Matrix:
+    if len(result.accuracy) < 2:
+        raise _Undefined("there is only one task")
+    return result.accuracy
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,10 +1,16 @@
-"""Statistics over trials."""
+"""Statistics over trials: intervals, and comparisons paired by seed."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+Interval = tuple[float, float]
+FEWEST = 5  # below, no test is worth its stars
+EXACT_UP_TO = 16
+RESAMPLES = 9999
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
@@ -12,10 +18,128 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Return Student's confidence interval of the mean; both ends are the mean itself for fewer than two values."""
     mean, sd = mean_sd(values)
     if len(values) < 2:
         return mean, mean
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
     return mean - half, mean + half
+
+
+def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int = 0) -> Interval | None:
+    """Return the studentised bootstrap confidence interval of the mean; None for fewer than five values.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5. Of the bootstrap's intervals the one
+    that still covers as often as it says with five trials (widened percentiles do in 91 %), and closer than Student's
+    with skewed values. The same values always give the same interval.
+    """
+    n = len(values)
+    if n < FEWEST:
+        return None
+    if min(values) == max(values):
+        return values[0], values[0]
+    sample = np.asarray(values, dtype=float)
+    mean, spread = sample.mean(), sample.std(ddof=1) / math.sqrt(n)
+    drawn = np.random.default_rng(seed).choice(sample, size=(RESAMPLES, n))
+    gaps, spreads = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1) / math.sqrt(n)
+    # A resample of one value alone has no spread: its ratio lies beyond all others.
+    constant = np.ptp(drawn, axis=1) == 0
+    ratios = np.where(constant, np.copysign(np.inf, gaps), gaps / np.where(constant, 1, spreads))
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    return float(mean - high * spread), float(mean - low * spread)
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Return the two-sided p of the paired permutation test: how often random signs give a mean as far from 0.
+
+    Fisher, The Design of Experiments, 1935, section 21. Exact, over all 2ⁿ signs, up to n = 16; with 9,999 random ones
+    beyond. Its smallest value is 2^(1-n), so fewer than six trials cannot reach 0.05.
+    """
+    values = np.asarray(differences, dtype=float)
+    n = len(values)
+    if n == 0:
+        return 1.0
+    if n <= EXACT_UP_TO:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        extra = 0
+    else:
+        signs = np.random.default_rng(0).choice([-1, 1], size=(RESAMPLES, n))
+        extra = 1  # the observed signs are one of those there could have been
+    means = np.abs(signs @ values)
+    as_far = int((means >= np.abs(values.sum()) * (1 - 1e-12)).sum())
+    return min(1.0, (as_far + extra) / (len(signs) + extra))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p values, in the order given (Scandinavian Journal of Statistics 6(2), 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int | None:
+    """Return how many paired trials a two-sided t test needs to see a standardised difference with that power.
+
+    None if 10,000 would not do. Cohen, Statistical Power Analysis, 1988, chapter 2, with the noncentral t.
+    """
+    if not math.isfinite(effect):
+        return 2 if math.isinf(effect) else None
+
+    def enough(n: int) -> bool:
+        # The far tail, a significant difference of the wrong sign, is left out: at this power it is below 1e-6.
+        return bool(stats.nct.sf(stats.t.ppf(1 - level / 2, n - 1), n - 1, abs(effect) * math.sqrt(n)) >= power)
+
+    low, high = 1, 2
+    while not enough(high):
+        if high >= 10_000:
+            return None
+        low, high = high, min(2 * high, 10_000)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference over ``n`` seeds: mean, 95 % intervals, exact p, effect size, seeds needed to see it.
+
+    ``effect`` is the mean difference over its standard deviation, with Hedges' correction for small samples.
+    """
+
+    n: int
+    mean: float
+    t: Interval
+    bootstrap: Interval | None
+    p: float
+    effect: float | None
+    seeds_needed: int | None
+
+
+def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | None:
+    """Compare two strategies' values by seed, first minus second, on the seeds both have; None if there is none."""
+    seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        return None
+    differences = [first[seed] - second[seed] for seed in seeds]
+    n = len(differences)
+    mean, sd = mean_sd(differences)
+    raw = mean / sd if n > 1 and sd > 0 else None
+    return Comparison(
+        n=n,
+        mean=mean,
+        t=t_interval(differences),
+        bootstrap=bootstrap_interval(differences),
+        p=sign_flip_p(differences),
+        effect=None if raw is None else raw * (1 - 3 / (4 * (n - 1) - 1)),
+        seeds_needed=None if raw is None else seeds_needed(raw),
+    )
+
+
+def stars(p: float, n: int) -> str:
+    """Return *** below 0.001, ** below 0.01, * below 0.05, and nothing for fewer than five trials."""
+    return "" if n < FEWEST else "*" * sum(p < bound for bound in (0.05, 0.01, 0.001))

@@ -1,0 +1,79 @@
+"""Comparisons: the cells of a store, and which of them to compare with which, seed by seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cl_nvrm import compose
+from cl_nvrm.analysis.metrics import metric
+from cl_nvrm.analysis.stats import Comparison, compare, holm
+from cl_nvrm.spec import RunResult, RunSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All trials of one setting: its ``name``, its spec without the seed, the results in order of seeds."""
+
+    name: str
+    spec: RunSpec
+    results: tuple[RunResult, ...]
+
+    @property
+    def done(self) -> tuple[RunResult, ...]:
+        """The finished trials."""
+        return tuple(r for r in self.results if r.status == "done")
+
+    def values(self, name: str) -> dict[int, float]:
+        """Return a metric of the finished trials by seed, where it is defined."""
+        found = {r.spec.seed: metric(name, r).value for r in self.done}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """``first`` minus ``second`` in one metric, and p adjusted for all comparisons made in that metric (Holm)."""
+
+    metric: str
+    first: str
+    second: str
+    found: Comparison
+    p_holm: float
+
+
+def cells(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> list[Cell]:
+    """Return the cells in the order of ``names``."""
+    groups: dict[RunSpec, list[RunResult]] = {cell: [] for cell in names}
+    for result in results:
+        groups[result.spec.cell].append(result)
+    order = {cell: tuple(sorted(group, key=lambda r: r.spec.seed)) for cell, group in groups.items()}
+    return [Cell(names[cell], cell, group) for cell, group in order.items() if group]
+
+
+def pairs(of: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
+    """Return what to compare: each cell with the first, and each sum with itself less one term."""
+    chosen = [(cell, of[0]) for cell in of[1:]]
+    for cell in of:
+        for other in of:
+            if _less_one_term(cell.spec, other.spec) and (cell, other) not in chosen:
+                chosen.append((cell, other))
+    return chosen
+
+
+def comparisons(of: Sequence[Cell], metric_names: Sequence[str]) -> list[Paired]:
+    """Compare the chosen pairs in each metric, on the seeds both have; at least two of them."""
+    rows = []
+    for name in metric_names:
+        made = []
+        for first, second in pairs(of):
+            found = compare(first.values(name), second.values(name))
+            if found is not None and found.n > 1:
+                made.append((first.name, second.name, found))
+        adjusted = holm([found.p for *_, found in made])
+        rows += [Paired(name, *one, p) for one, p in zip(made, adjusted, strict=True)]
+    return rows
+
+
+def _less_one_term(whole: RunSpec, part: RunSpec) -> bool:
+    if replace(whole, strategy=part.strategy) != part or whole == part:
+        return False
+    all_terms, fewer = set(compose.PLUS.split(whole.strategy)), set(compose.PLUS.split(part.strategy))
+    return fewer - {compose.NEUTRAL} < all_terms and len(all_terms) - len(fewer - {compose.NEUTRAL}) == 1

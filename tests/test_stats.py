@@ -1,0 +1,104 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from cl_nvrm.analysis import stats
+
+
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("interval", [stats.t_interval, stats.bootstrap_interval])
+def test_intervals_cover_the_mean_in_93_to_97_of_a_hundred_simulated_experiments(n, interval):
+    samples = np.random.default_rng(n).normal(3.0, 2.0, size=(2000, n))
+    covered = sum(low <= 3.0 <= high for low, high in map(interval, samples.tolist()))
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+@pytest.mark.parametrize("n", [5, 10])
+def test_intervals_of_paired_differences_cover_the_true_difference(n):
+    generator = np.random.default_rng(n + 100)
+    covered = 0
+    for _ in range(2000):
+        seeds = generator.normal(0, 5, size=n)  # what both strategies owe to the seed
+        first, second = (dict(enumerate(seeds + generator.normal(mean, 1, size=n))) for mean in (2.0, 1.5))
+        low, high = stats.t_interval([first[k] - second[k] for k in first])
+        covered += low <= 0.5 <= high
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+def test_the_bootstrap_interval_follows_skew_and_repeats_itself():
+    values = [0.0, 0.1, 0.1, 0.2, 3.0, 0.1]
+    low, high = stats.bootstrap_interval(values)
+    mean = np.mean(values)
+    assert high - mean > 2 * (mean - low) > 0
+    assert stats.bootstrap_interval(values) == (low, high)
+    assert stats.bootstrap_interval([2.0] * 6) == (2.0, 2.0)
+    assert stats.bootstrap_interval([1.0, 2.0, 3.0, 4.0]) is None
+
+
+def by_hand(differences):
+    total = abs(sum(differences))
+    ways = list(itertools.product([1, -1], repeat=len(differences)))
+    return sum(abs(sum(s * d for s, d in zip(w, differences, strict=True))) >= total - 1e-9 for w in ways) / len(ways)
+
+
+@given(st.lists(st.integers(-20, 20), min_size=1, max_size=8))
+def test_the_permutation_test_counts_all_signs(differences):
+    assert stats.sign_flip_p(differences) == pytest.approx(by_hand(differences))
+
+
+def test_the_permutation_test_with_many_trials_agrees_with_scipy():
+    differences = np.random.default_rng(0).normal(0.4, 1, size=30)
+    expected = reference.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(1)
+    ).pvalue
+    assert stats.sign_flip_p(differences) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_permutation_test_is_wrong_as_often_as_it_says():
+    samples = np.random.default_rng(0).normal(0, 1, size=(2000, 8))
+    assert 0.035 < np.mean([stats.sign_flip_p(row) < 0.05 for row in samples]) < 0.06
+
+
+def test_five_trials_cannot_reach_five_percent_and_six_can():
+    assert stats.sign_flip_p([1, 2, 3, 4, 5]) == 2 / 2**5 > 0.05 > stats.sign_flip_p([1, 2, 3, 4, 5, 6])
+
+
+def test_holm_by_hand():
+    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert stats.holm([0.5, 0.9]) == [1.0, 1.0] and stats.holm([]) == []
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_seeds_needed_agree_with_published_tables(effect, n):
+    # G*Power 3.1, t test of matched pairs, two-sided, power 0.8, level 0.05
+    assert stats.seeds_needed(effect) == stats.seeds_needed(-effect) == n
+
+
+def test_seeds_needed_are_enough_in_simulation():
+    n = stats.seeds_needed(0.9)
+    samples = np.random.default_rng(0).normal(0.9, 1, size=(4000, n))
+    assert np.mean(reference.ttest_1samp(samples, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.03)
+    assert stats.seeds_needed(0.0) is None and stats.seeds_needed(math.nan) is None
+
+
+def test_a_comparison_is_paired_and_on_common_seeds():
+    first = {0: 0.5, 1: 0.7, 2: 0.9, 9: 0.1}
+    second = {0: 0.4, 1: 0.5, 2: 0.8, 7: 0.0}
+    found = stats.compare(first, second)
+    assert found.n == 3 and found.mean == pytest.approx(0.4 / 3)
+    assert found.t == pytest.approx(stats.t_interval([0.1, 0.2, 0.1]))
+    raw = found.mean / np.std([0.1, 0.2, 0.1], ddof=1)
+    assert found.effect == pytest.approx(raw * (1 - 3 / 7)) and found.bootstrap is None
+    assert stats.compare({0: 1.0}, {1: 1.0}) is None
+    alike = stats.compare(first, first)
+    assert alike.effect is None and alike.seeds_needed is None and alike.p == 1
+
+
+def test_no_stars_with_fewer_than_five_trials():
+    assert [stats.stars(p, 10) for p in (0.06, 0.04, 0.009, 0.0009)] == ["", "*", "**", "***"]
+    assert stats.stars(1e-9, 4) == ""
