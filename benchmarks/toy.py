@@ -14,11 +14,15 @@ def benchmark(
     classes: int = 4,
     inputs: int = 20,
     samples: int = 512,
+    holdout: int = 0,
     width: int = 32,
     heads: bool = False,
     seed: int,
 ) -> "Benchmark":
-    """Draw ``samples`` training and as many test points a task, in equal classes; ``heads``: a head for each task."""
+    """Draw ``samples`` training and as many test points a task, in equal classes; ``heads``: a head for each task.
+
+    ``holdout`` takes that many training points of each task away and tests on these instead.
+    """
     import torch
 
     from cl_nvrm.benchmark import Benchmark, Recipe, TaskAware, TaskData
@@ -26,14 +30,20 @@ def benchmark(
 
     if min(tasks, classes, inputs, width) < 1 or samples < classes:
         raise ValueError("tasks, classes, inputs and width must be at least 1 and samples at least classes")
+    if not 0 <= holdout < samples:
+        raise ValueError(f"holdout must lie within the {samples} training points, got {holdout}")
 
     def points(task: int, split: str) -> TaskData:
         centres = torch.Generator().manual_seed(derived_seed(seed, "centres", task))
-        spread = torch.Generator().manual_seed(derived_seed(seed, "points", task, split))
+        drawn = "train" if holdout else split
+        spread = torch.Generator().manual_seed(derived_seed(seed, "points", task, drawn))
         middle = torch.randn(classes, inputs, generator=centres)
         labels = torch.arange(samples) % classes
         x = middle[labels] + 0.7 * torch.randn(samples, inputs, generator=spread)
-        return TaskData(x, labels, task=task if heads else 0)
+        part = (
+            slice(samples - holdout) if split == "train" else slice(samples - holdout, None) if holdout else slice(None)
+        )
+        return TaskData(x[part], labels[part], task=task if heads else 0)
 
     def model() -> torch.nn.Module:
         network = MLP(inputs, classes, width=width, heads=tasks if heads else 1)

@@ -29,6 +29,9 @@ class Arguments:
     optimizer: str | None
     weight_decay: float | None
     eval_every: int
+    tune: int
+    tune_tasks: int
+    tune_seeds: int
     data: str
     data_dir: Path | None
     device: str
@@ -97,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--optimizer", f"name:key=value,… Names: {named['optimizers']} ({of_recipe})", metavar="NAME")
     add("--weight-decay", f"weight decay ({of_recipe})", type=_number(float, 0))
     add("--eval-every", "also evaluate every that many iterations; 0: after each task only", type=whole, default=0)
+    add("--tune", "choose lr and strengths on held-out images, with so many trials a strategy", type=whole, default=0)
+    add("--tune-tasks", "number of first tasks a tuning trial trains on", type=positive, default=3)
+    add("--tune-seeds", "runs a tuning trial", type=positive, default=1)
     add("--data", "data set by name; auto: the benchmark's own, or the embedded digits", default="auto", metavar="NAME")
     add("--data-dir", "folder of data sets, before CL_NVRM_DATA and the cache", type=Path, metavar="DIR")
     add("--device", "auto, cpu, cuda, cuda:1, …", default="auto")

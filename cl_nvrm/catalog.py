@@ -70,6 +70,15 @@ def parameters(made: Maker) -> dict[str, inspect.Parameter]:
     }
 
 
+def search(made: Maker) -> dict[str, tuple[float, float]]:
+    """Return the ranges worth searching, by parameter: what the maker's module says in SEARCH."""
+    found = dict(getattr(inspect.getmodule(made), "SEARCH", {}))
+    for key, limits in found.items():
+        if key not in parameters(made) or not 0 < limits[0] < limits[1]:
+            raise UserError(f"SEARCH of {made.__module__}: '{key}' must be a parameter with a range 0 < low < high")
+    return found
+
+
 def needs_data(made: Maker) -> str | None:
     """Return the data set a benchmark asks for, the name of its positional parameter; None if it has none."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

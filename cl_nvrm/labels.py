@@ -8,13 +8,20 @@ from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunSpec
 
 Labels = dict[RunSpec, str]
-NAMES = {"dataset_sha256": "data", "batch_size": "batch"}
+NAMES = {
+    "dataset_sha256": "data ",
+    "batch_size": "batch ",
+    "benchmark": "",
+    "optimizer": "",
+    "dataset": "",
+    "chosen": "",
+}
 
 
 def labels(specs: Iterable[RunSpec]) -> Labels:
     """Return, by cell, a name: the strategy, without its defaults, and whatever else differs among the cells."""
     cells = list(dict.fromkeys(spec.cell for spec in specs))
-    settings = [asdict(cell) for cell in cells]
+    settings = [asdict(cell) | {"chosen": "tuned" if cell.chosen else "not tuned"} for cell in cells]
     differing = [
         name
         for name in (settings[0] if settings else ())
@@ -23,8 +30,7 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
     named = {}
     for cell, values in zip(cells, settings, strict=True):
         others = (
-            f"{NAMES.get(name, name).replace('_', ' ')} {compose.written(values[name]) or 'default'}"
-            for name in differing
+            f"{NAMES.get(name, name + ' ').replace('_', ' ')}{compose.written(values[name])}" for name in differing
         )
         named[cell] = ", ".join([short_name(cell.strategy), *others])
     return named

@@ -1,11 +1,10 @@
 """``python -m cl_nvrm.run``: arguments to specs, specs through a sweep, results to tables and figures."""
 
-import difflib
 import json
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +13,8 @@ from rich.console import Console
 from cl_nvrm import catalog, compose
 from cl_nvrm.arguments import Arguments, parse
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.labels import Labels, labels
+from cl_nvrm.labels import Labels, labels, short_name
+from cl_nvrm.plan import Plan, plan
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
 
@@ -48,9 +48,10 @@ def _run(arguments: Arguments, errors: Console) -> int:
     if arguments.list is not None:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
-    names, specs, about = plan(arguments, lambda line: errors.print(f"note: {line}", soft_wrap=True, highlight=False))
+    planned = plan(arguments, lambda line: errors.print(f"note: {line}", soft_wrap=True, highlight=False))
+    specs, names = planned.specs, planned.names
     if not arguments.quiet:
-        errors.print(about, soft_wrap=True, highlight=False, markup=False)
+        errors.print(planned.about, soft_wrap=True, highlight=False, markup=False)
     store = Store(arguments.out)
     if arguments.dry_run:
         for spec in specs:
@@ -58,7 +59,10 @@ def _run(arguments: Arguments, errors: Console) -> int:
             print(f"{spec.id}  {state}  seed {spec.seed}  {spec.strategy}")
         return 0
     store.prepare()
-    results = _sweep(arguments, specs, names, store, errors)
+    if arguments.tune:
+        specs = _tuned(arguments, planned, errors)
+        names = labels(specs)
+    results = _sweep(arguments, planned.device, specs, names, store, errors)
     for result in results:
         if "traceback" in result.provenance:
             log = store.folder / f"{result.id}.failed.txt"
@@ -69,58 +73,31 @@ def _run(arguments: Arguments, errors: Console) -> int:
     return FAILED if "failed" in statuses else Diverged.code if "diverged" in statuses else 0
 
 
-def plan(arguments: Arguments, warn: Any) -> tuple[Labels, list[RunSpec], str]:
-    """Turn arguments into specs; return what to call their cells, the specs, and a line that says what will run.
+def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec]:
+    """Search every strategy's values; return the specs of the trials to report, with what was found."""
+    from cl_nvrm.tune import Budget, Search, tune
 
-    Whatever can be wrong with the arguments raises a UserError here, before anything is trained or written.
-    """
-    strategies = [terms for text in arguments.strategy for terms in compose.grid(text, arguments.flags)]
-    _check_flags(arguments.flags, strategies)
-    device = _device(arguments.device)
-    term = compose.parse("benchmarks", arguments.benchmark, {"tasks": str(arguments.tasks)} if arguments.tasks else {})
-    if arguments.tasks and "tasks" not in term.settings:
-        raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
+    folder = arguments.out / "tuning"
+    budget = Budget(arguments.tune, arguments.tune_tasks, planned.training_images // 6, arguments.tune_seeds)
+    searches = {cell: Search(cell, budget, folder) for cell in planned.names}
+    runs = Store(folder / "runs")
+    runs.prepare()
 
-    from cl_nvrm import data
+    def run(trials: list[RunSpec]) -> list[RunResult]:
+        return _sweep(replace(arguments, fresh=False), planned.device, trials, labels(trials), runs, errors)
 
-    preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
-    images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
-    benchmark = term.make(*([images] if images else []), seed=arguments.seed)
-    for terms in strategies:
-        for part in terms:
-            made = part.make(seed=0)  # its errors belong here, not into a worker
-            if arguments.stack == "on" and not (made is None or getattr(made, "elementwise", False)):
-                raise UserError(f"--stack on: '{part.name}' does not work on stacked trials; write --stack auto")
-    recipe = benchmark.recipe
-    optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
-    optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
-    specs = [
-        RunSpec(
-            strategy=strategy,
-            benchmark=str(term),
-            dataset=images.name if images else "synthetic",
-            dataset_sha256=images.sha256 if images else "",
-            seed=seed,
-            epochs=arguments.epochs or recipe.epochs,
-            batch_size=arguments.batch_size or recipe.batch_size,
-            optimizer=str(optimizer),
-            lr=lr,
-            weight_decay=recipe.weight_decay if arguments.weight_decay is None else arguments.weight_decay,
-            eval_every=arguments.eval_every,
-        )
-        for strategy in dict.fromkeys(map(compose.canonical, strategies))
-        for lr in arguments.lr or [recipe.lr]
-        for seed in range(arguments.seed, arguments.seed + arguments.trials)
-    ]
-    about = (
-        f"{term.name}: {benchmark.scenario}; {benchmark.heads} head{'s' * (benchmark.heads > 1)}, chance "
-        f"{benchmark.chance:.0%}; data: {specs[0].dataset}; device: {device}; {len(specs)} "
-        f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
-    )
-    return labels(specs), specs, about
+    tune(list(searches.values()), run)
+    for search in searches.values():
+        if not arguments.quiet:
+            found = search.chosen(arguments.seed)
+            line = f"tuned: {short_name(found.strategy)}, lr {found.lr:g}; {found.chosen}"
+            errors.print(line, soft_wrap=True, highlight=False, markup=False)
+    return [searches[spec.cell].chosen(spec.seed) for spec in planned.specs]
 
 
-def _sweep(arguments: Arguments, specs: list[RunSpec], names: Labels, store: Store, errors: Console) -> list[RunResult]:
+def _sweep(
+    arguments: Arguments, device: str, specs: list[RunSpec], names: Labels, store: Store, errors: Console
+) -> list[RunResult]:
     from cl_nvrm.progress import SweepProgress
     from cl_nvrm.sweep import Workers, sweep
 
@@ -128,7 +105,7 @@ def _sweep(arguments: Arguments, specs: list[RunSpec], names: Labels, store: Sto
         jobs=arguments.jobs,
         stack=arguments.stack,
         backend=arguments.backend,
-        device=_device(arguments.device),
+        device=device,
         data_dir=arguments.data_dir,
     )
     missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
@@ -184,38 +161,6 @@ def _draw(results: list[RunResult], names: Labels, folder: Path) -> list[Path]:
     except OSError as problem:
         raise UserError(f"Cannot write figures to {folder} ({problem.strerror}); the runs are stored") from problem
     return paths
-
-
-def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...]]) -> None:
-    """Refuse a bare flag that no given strategy takes, naming one that would."""
-    taken = {key for terms in strategies for term in terms for key in term.settings}
-    for flag in flags.keys() - taken:
-        owners = []
-        for name in catalog.names("strategies"):
-            with suppress(UserError):
-                if flag in catalog.parameters(catalog.maker("strategies", name)):
-                    owners.append(name)
-        given = " and ".join(compose.short(terms) for terms in strategies)
-        if owners:
-            raise UserError(
-                f"--{flag} is taken by {' and '.join(owners)}, not by {given}; write --strategy {owners[0]}"
-            )
-        near = difflib.get_close_matches(flag, [*taken, *Arguments.flag_names()], n=1)
-        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
-        raise UserError(f"No flag --{flag}, and {given} has no such parameter; {hint}")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
-        raise UserError(f"--device {name} is not available here; write --device cpu or --device auto") from problem
-    return str(device)
 
 
 def _list(kind: str, *, as_json: bool) -> None:

@@ -20,8 +20,8 @@ class RunSpec:
     fingerprint of the images and labels, so that two data sets of one name are never confused. Device and threads are
     not part of it: they change a result in its last bits only, and the result records them.
 
-    ``eval_every`` is the number of iterations between evaluations while training (0: none). ``chosen`` says how the
-    values were chosen, where a search did it.
+    ``eval_every`` is the number of iterations between evaluations while training (0: none). ``first_tasks`` stops
+    after so many tasks of the benchmark (0: all). ``chosen`` says how the values were chosen, where a search did it.
     """
 
     strategy: str
@@ -35,6 +35,7 @@ class RunSpec:
     lr: float
     weight_decay: float
     eval_every: int = 0
+    first_tasks: int = 0
     chosen: str = ""
 
     @property

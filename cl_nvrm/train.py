@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,8 @@ def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[
     if images is None and device != "cpu":
         for task in (*made.train, *made.test):
             task.images, task.labels = task.images.to(device), task.labels.to(device)
+    if spec.first_tasks:
+        made = replace(made, train=made.train[: spec.first_tasks], test=made.test[: spec.first_tasks])
     return made, images
 
 

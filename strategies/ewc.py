@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from cl_nvrm.plugins.ewc import EWCPlugin
 
+SEARCH = {"lambda": (1.0, 1e6)}
+
 
 def plugin(
     *,

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from cl_nvrm.plugins.nvrm import NVRMPlugin
 
+SEARCH = {"variability": (0.001, 0.1)}
+
 
 def plugin(
     *,

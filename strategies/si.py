@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cl_nvrm.plugins.si import SIPlugin
 
+SEARCH = {"c": (0.1, 1e5)}
+
 
 def plugin(*, c: float = 30.0, xi: float = 0.1) -> "SIPlugin":
     """Penalise c Σ Ω (θ - θ*)²."""

@@ -72,8 +72,18 @@ def comparisons(of: Sequence[Cell], metric_names: Sequence[str]) -> list[Paired]
     return rows
 
 
+def family(strategy: str) -> str:
+    """Return a canonical sum without its values: ``ewc+nvrm``."""
+    return "+".join(term.partition(":")[0] for term in compose.PLUS.split(strategy))
+
+
+def less_one_term(whole: str, part: str) -> bool:
+    """Return whether ``part`` is the sum ``whole`` without one of its terms."""
+    terms, fewer = (set(compose.PLUS.split(text)) - {compose.NEUTRAL} for text in (whole, part))
+    return fewer < terms and len(terms) == len(fewer) + 1
+
+
 def _less_one_term(whole: RunSpec, part: RunSpec) -> bool:
-    if replace(whole, strategy=part.strategy) != part or whole == part:
-        return False
-    all_terms, fewer = set(compose.PLUS.split(whole.strategy)), set(compose.PLUS.split(part.strategy))
-    return fewer - {compose.NEUTRAL} < all_terms and len(all_terms) - len(fewer - {compose.NEUTRAL}) == 1
+    if whole.chosen and part.chosen:  # each has its own values, by the same search
+        return less_one_term(family(whole.strategy), family(part.strategy))
+    return replace(whole, strategy=part.strategy) == part and less_one_term(whole.strategy, part.strategy)

@@ -8,8 +8,7 @@ frontier is made of the settings that none of its others beats in both.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cl_nvrm import compose
-from cl_nvrm.analysis.comparisons import Cell
+from cl_nvrm.analysis.comparisons import Cell, family, less_one_term
 from cl_nvrm.analysis.stats import Comparison, compare, holm
 
 PLASTICITY, STABILITY = "learning accuracy", "kept accuracy"
@@ -32,8 +31,7 @@ def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
     found: dict[str, list[Cell]] = {}
     for cell in of:
         if cell.values(STABILITY):
-            name = "+".join(term.partition(":")[0] for term in compose.PLUS.split(cell.spec.strategy))
-            found.setdefault(name, []).append(cell)
+            found.setdefault(family(cell.spec.strategy), []).append(cell)
     return found
 
 
@@ -98,8 +96,7 @@ def at_equal_plasticity(by_family: dict[str, list[Cell]], baseline: str) -> list
     chosen = [(name, baseline) for name in names if name != baseline]
     for whole in names:
         for part in names:
-            less_one = set(part.split("+")) < set(whole.split("+")) and whole.count("+") == part.count("+") + 1
-            if less_one and (whole, part) not in chosen:
+            if less_one_term(whole, part) and (whole, part) not in chosen:
                 chosen.append((whole, part))
     made = []
     for level in levels(by_family[baseline]):

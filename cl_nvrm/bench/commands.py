@@ -14,14 +14,14 @@ from cl_nvrm.bench.work import images
 FIRST_STEP = """
 from avalanche.core import SupervisedPlugin
 from cl_nvrm import train
-from cl_nvrm.run import plan
+from cl_nvrm.plan import plan
 from cl_nvrm.arguments import parse
 
 class Stop(SupervisedPlugin):
     def after_training_iteration(self, strategy, **kwargs):
         raise SystemExit
 
-_, (spec,), _ = plan(parse(["--strategy", "nvrm", "--data", "digits"]), print)
+(spec,) = plan(parse(["--strategy", "nvrm", "--data", "digits"]), print).specs
 benchmark, _ = train.build_benchmark(spec, None, "cpu")
 strategy = train.build_strategy(spec, benchmark, [*train.build_plugins(spec).values(), Stop()], "cpu")
 strategy.train(benchmark.streams().train_stream[0])

@@ -1,0 +1,116 @@
+"""Plan: what a command line asks for, as specs, checked before anything is trained or written."""
+
+import difflib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cl_nvrm import catalog, compose
+from cl_nvrm.arguments import Arguments
+from cl_nvrm.errors import UserError
+from cl_nvrm.labels import Labels, labels
+from cl_nvrm.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs, what to call their cells, a line about them, the device, and how many training images there are."""
+
+    specs: list[RunSpec]
+    names: Labels
+    about: str
+    device: str
+    training_images: int
+
+
+def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
+    """Turn arguments into specs.
+
+    Whatever can be wrong with the arguments raises a UserError here, before anything is trained or written.
+    """
+    strategies = [terms for text in arguments.strategy for terms in compose.grid(text, arguments.flags)]
+    _check_flags(arguments.flags, strategies)
+    device = device_named(arguments.device)
+    term = compose.parse("benchmarks", arguments.benchmark, {"tasks": str(arguments.tasks)} if arguments.tasks else {})
+    if arguments.tasks and "tasks" not in term.settings:
+        raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
+
+    from cl_nvrm import data
+
+    preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
+    images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
+    benchmark = term.make(*([images] if images else []), seed=arguments.seed)
+    for terms in strategies:
+        if arguments.tune and sum(_family(terms) == _family(other) for other in strategies) > 1:
+            raise UserError(f"--tune chooses the values of {_family(terms)} itself; give it once, without a|b")
+        for part in terms:
+            made = part.make(seed=0)  # its errors belong here, not into a worker
+            if arguments.stack == "on" and not (made is None or getattr(made, "elementwise", False)):
+                raise UserError(f"--stack on: '{part.name}' does not work on stacked trials; write --stack auto")
+    if arguments.tune and len(arguments.lr or ()) > 1:
+        raise UserError("--tune chooses the learning rate itself; give --lr one value to start from, or none")
+    recipe = benchmark.recipe
+    optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
+    optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
+    specs = [
+        RunSpec(
+            strategy=strategy,
+            benchmark=str(term),
+            dataset=images.name if images else "synthetic",
+            dataset_sha256=images.sha256 if images else "",
+            seed=seed,
+            epochs=arguments.epochs or recipe.epochs,
+            batch_size=arguments.batch_size or recipe.batch_size,
+            optimizer=str(optimizer),
+            lr=lr,
+            weight_decay=recipe.weight_decay if arguments.weight_decay is None else arguments.weight_decay,
+            eval_every=arguments.eval_every,
+        )
+        for strategy in dict.fromkeys(map(compose.canonical, strategies))
+        for lr in arguments.lr or [recipe.lr]
+        for seed in range(arguments.seed, arguments.seed + arguments.trials)
+    ]
+    about = (
+        f"{term.name}: {benchmark.scenario}; {benchmark.heads} head{'s' * (benchmark.heads > 1)}, chance "
+        f"{benchmark.chance:.0%}; data: {specs[0].dataset}; device: {device}; {len(specs)} "
+        f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
+    )
+    count = len(images.train_y) if images else len(benchmark.train[0])
+    return Plan(specs, labels(specs), about, device, count)
+
+
+def _family(terms: tuple[compose.Term, ...]) -> str:
+    return "+".join(term.name for term in terms)
+
+
+def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...]]) -> None:
+    """Refuse a bare flag that no given strategy takes, naming one that would."""
+    taken = {key for terms in strategies for term in terms for key in term.settings}
+    for flag in flags.keys() - taken:
+        owners = []
+        for name in catalog.names("strategies"):
+            with suppress(UserError):
+                if flag in catalog.parameters(catalog.maker("strategies", name)):
+                    owners.append(name)
+        given = " and ".join(compose.short(terms) for terms in strategies)
+        if owners:
+            raise UserError(
+                f"--{flag} is taken by {' and '.join(owners)}, not by {given}; write --strategy {owners[0]}"
+            )
+        near = difflib.get_close_matches(flag, [*taken, *Arguments.flag_names()], n=1)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
+        raise UserError(f"No flag --{flag}, and {given} has no such parameter; {hint}")
+
+
+def device_named(name: str) -> str:
+    """Return the device meant by ``name``; UserError if it is not available."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+        raise UserError(f"--device {name} is not available here; write --device cpu or --device auto") from problem
+    return str(device)

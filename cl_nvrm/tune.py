@@ -1,0 +1,159 @@
+"""Tune: choose strengths and the learning rate on held-out training images, the same number of trials a strategy.
+
+Every trial is an ordinary run on the first tasks of the benchmark with its parameter ``holdout``, so no test image is
+ever looked at, and with seeds that no reported run has. Optuna proposes (Bergstra et al., "Algorithms for
+hyper-parameter optimization", NeurIPS 2011: TPE); its study is a journal of JSON lines beside the runs, and a search
+that was stopped goes on from there. The first trial is what would have been run untuned.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cl_nvrm import catalog, compose
+from cl_nvrm.analysis.metrics import metric
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunResult, RunSpec, derived_seed
+
+LR_RANGE = (1e-5, 1e-2)
+FIRST_SEED = 1_000_000
+AT_ONCE = 4  # proposals made before any of their results is known; fixed, so that the number of workers changes nothing
+Range = tuple[float, float]
+Run = Callable[[list[RunSpec]], list[RunResult]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each strategy gets: ``trials`` settings on the first ``tasks`` tasks, ``holdout`` images, ``seeds`` runs."""
+
+    trials: int
+    tasks: int
+    holdout: int
+    seeds: int = 1
+
+
+class Search:
+    """The search for one spec's values, which are its first trial.
+
+    Searched are the learning rate and what the strategy's files name in SEARCH, on logarithmic scales.
+    """
+
+    def __init__(self, spec: RunSpec, budget: Budget, folder: Path) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.spec, self.budget = spec, budget
+        self.ranges = ranges(spec)
+        held_out = replace(
+            spec,
+            benchmark=_held_out(spec.benchmark, budget.holdout),
+            first_tasks=budget.tasks,
+            seed=FIRST_SEED,
+            chosen="",
+        )
+        key = repr((held_out, sorted(self.ranges.items()), budget.seeds))
+        self.held_out = held_out
+        self.name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = JournalStorage(JournalFileBackend(str(folder / f"{self.name}.log")))
+        self.study = optuna.create_study(
+            storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
+        )
+        if not self.study.trials:
+            self.study.enqueue_trial(values(spec, self.ranges))
+
+    def ask(self) -> list[Any]:
+        """Return trials to run: those a stopped search left open, or else up to ``AT_ONCE`` new ones."""
+        import optuna
+        from optuna.trial import TrialState
+
+        states = [trial.state for trial in self.study.trials]
+        left = [
+            optuna.trial.Trial(self.study, self.study.trials[n]._trial_id)
+            for n, s in enumerate(states)
+            if s == TrialState.RUNNING
+        ]
+        if not left:
+            begun = sum(state != TrialState.WAITING for state in states)
+            for number in range(begun, min(self.budget.trials, begun + AT_ONCE)):
+                seed = derived_seed(self.spec.seed, "tune", self.name, number) % 2**32
+                self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6, constant_liar=True)
+                left.append(self.study.ask())
+        for trial in left:
+            for key, (low, high) in self.ranges.items():
+                trial.suggest_float(key, low, high, log=True)
+        return left
+
+    def specs(self, trial: Any) -> list[RunSpec]:
+        """Return the runs of a trial, one a seed."""
+        chosen = with_values(self.held_out, {key: _rounded(value) for key, value in trial.params.items()})
+        return [replace(chosen, seed=FIRST_SEED + seed) for seed in range(self.budget.seeds)]
+
+    def tell(self, trial: Any, results: Sequence[RunResult]) -> None:
+        """Hear what a trial came to; a run that diverged counts as no accuracy, one that failed ends the search."""
+        failed = next((r for r in results if r.status == "failed"), None)
+        if failed is not None:
+            raise UserError(f"tuning '{self.spec.strategy}': a trial failed ({failed.error})")
+        self.study.tell(trial, sum(metric("ACC", r).value or 0.0 for r in results) / len(results))
+
+    def chosen(self, seed: int) -> RunSpec:
+        """Return the spec with the best values, and how they were chosen."""
+        best = {key: _rounded(value) for key, value in self.study.best_params.items()}
+        budget = self.budget
+        how = (
+            f"{' and '.join(best)} by {len(self.study.trials)} trials of TPE on {budget.holdout} held-out training "
+            f"images, first {budget.tasks} tasks, {budget.seeds} seed{'s' * (budget.seeds > 1)} from {FIRST_SEED}: "
+            f"best ACC {self.study.best_value:.4f}"
+        )
+        return replace(with_values(self.spec, best), seed=seed, chosen=how)
+
+
+def tune(searches: Sequence[Search], run: Run) -> None:
+    """Spend every search's budget, all side by side; ``run`` turns specs into results."""
+    while True:
+        asked = [(search, trial) for search in searches for trial in search.ask()]
+        if not asked:
+            return
+        runs = {spec.id: spec for search, trial in asked for spec in search.specs(trial)}
+        results = {result.id: result for result in run(list(runs.values()))}
+        for search, trial in asked:
+            search.tell(trial, [results[spec.id] for spec in search.specs(trial)])
+
+
+def ranges(spec: RunSpec) -> dict[str, Range]:
+    """Return what can be searched for a spec, by ``lr`` or ``strategy:parameter``, with its range."""
+    found: dict[str, Range] = {"lr": LR_RANGE}
+    for term in compose.strategy(spec.strategy):
+        for key, limits in catalog.search(catalog.maker("strategies", term.name)).items():
+            found[f"{term.name}:{key}"] = limits
+    return found
+
+
+def values(spec: RunSpec, keys: Iterable[str]) -> dict[str, float]:
+    """Return the present values of some of a spec's names."""
+    settings = {f"{t.name}:{key}": value for t in compose.strategy(spec.strategy) for key, value in t.settings.items()}
+    return {key: float({**settings, "lr": spec.lr}[key]) for key in keys}
+
+
+def with_values(spec: RunSpec, new: dict[str, float]) -> RunSpec:
+    """Return the spec with other values."""
+    terms = tuple(
+        replace(t, settings={key: new.get(f"{t.name}:{key}", value) for key, value in t.settings.items()})
+        for t in compose.strategy(spec.strategy)
+    )
+    return replace(spec, strategy=compose.canonical(terms), lr=new.get("lr", spec.lr))
+
+
+def _held_out(benchmark: str, holdout: int) -> str:
+    term = compose.parse("benchmarks", benchmark)
+    if "holdout" not in term.settings:
+        raise UserError(f"--tune: the benchmark '{term.name}' has no parameter 'holdout'")
+    return str(replace(term, settings={**term.settings, "holdout": holdout}))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
