@@ -2,7 +2,7 @@
 
 import sys
 
-VERBS = ("run", "bench")
+VERBS = ("run", "bench", "report")
 
 
 def main() -> int:
@@ -16,6 +16,10 @@ def main() -> int:
         from cl_nvrm.bench.__main__ import main as measure
 
         return measure(rest)
+    if verb == "report":
+        from cl_nvrm.report.__main__ import main as report
+
+        return report(rest)
     from cl_nvrm import run
 
     return run.main(rest)

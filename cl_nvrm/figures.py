@@ -1,7 +1,7 @@
 """Figures from tidy tables; nothing here reads or writes a file.
 
-A table has one row for each trial and point: columns strategy, seed, after_task, task, accuracy (in [0, 1]; tasks
-count from 1).
+A table has one row for each trial and point: columns family (the strategy without its values), strategy, seed,
+after_task, task, accuracy (in [0, 1]; tasks count from 1).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,26 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cl_nvrm.analysis.comparisons import Cell, family
+from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.spec import RunResult, RunSpec
+
+CURVES_A_PANEL = 8
+MARKED_POINTS = 30
 
 
 def table(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> pd.DataFrame:
     """Return the tidy table of the finished results; ``names`` says what to call each cell."""
     rows = [
-        (names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
+        (family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
         for r in results
         for t, row in enumerate(r.accuracy)
         for k, value in enumerate(row)
         if r.status == "done"
     ]
-    return pd.DataFrame(rows, columns=["strategy", "seed", "after_task", "task", "accuracy"])
+    return pd.DataFrame(rows, columns=["family", "strategy", "seed", "after_task", "task", "accuracy"])
 
 
 def base_task_curve(runs: pd.DataFrame, title: str) -> Figure:
@@ -37,6 +42,65 @@ def base_task_curve(runs: pd.DataFrame, title: str) -> Figure:
 def mean_accuracy_curve(runs: pd.DataFrame, title: str) -> Figure:
     """Draw the mean accuracy over the tasks learned so far after each task, one curve a strategy."""
     return _curves(_per_run(runs, mean_accuracy), "Mean accuracy, learned tasks (%)", title)
+
+
+def loss_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
+    """Draw the mean training loss of each epoch, tasks one after the other, one curve a strategy."""
+    rows = [
+        (family(r.spec.strategy), names[r.spec.cell], r.spec.seed, epoch, loss)
+        for r in results
+        if r.status == "done"
+        for epoch, loss in enumerate((loss for task in r.losses for loss in task), 1)
+    ]
+    curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "percent"])
+    return _curves(curves, "Training loss, penalties included", title, "Epochs, task after task")
+
+
+def trace_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
+    """Draw the accuracy on the first task while all are trained, one curve a strategy, where it was recorded."""
+    rows = []
+    for r in results:
+        last = max((iteration for _, iteration, _ in r.trace), default=0)
+        for t, iteration, row in r.trace if r.status == "done" else ():
+            rows.append((family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t * last + iteration, 100 * row[0]))
+    curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "percent"])
+    return _curves(curves, "Accuracy on the first task (%)", title, "Iterations, task after task")
+
+
+def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:
+    """Draw what each family keeps against how well it learns: a point a setting, a line along its frontier.
+
+    Crosses are 95 % confidence intervals (t) of both means.
+    """
+    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
+    with sns.axes_style("whitegrid"):
+        axis = figure.subplots()
+    palette = sns.color_palette("colorblind", len(by_family))
+    marks = "osD^vPX*"
+    for number, ((name, of), colour) in enumerate(zip(by_family.items(), palette, strict=True)):
+        best = front(of)
+        axis.plot(*zip(*((100 * x, 100 * y) for (x, y), _ in best), strict=True), color=colour, lw=1.6)
+        for cell in of:
+            x, y = (np.array(list(cell.values(key).values())) * 100 for key in (PLASTICITY, STABILITY))
+            (x0, x1), (y0, y1) = (t_interval(v.tolist()) for v in (x, y))
+            on_front = any(cell is other for _, other in best)
+            axis.plot([x0, x1], [y.mean()] * 2, color=colour, lw=0.8, alpha=0.7)
+            axis.plot([x.mean()] * 2, [y0, y1], color=colour, lw=0.8, alpha=0.7)
+            axis.plot(
+                x.mean(), y.mean(), marks[number % len(marks)], color=colour, ms=6, alpha=1 if on_front else 0.35,
+                mew=0, label=name if cell is of[0] else None,
+            )  # fmt: skip
+    axis.set(
+        xlabel="Plasticity: accuracy on a task just learned (%)",
+        ylabel="Stability: final accuracy on all earlier tasks (%)",
+        title=title,
+    )
+    legend = axis.legend(title=None)
+    for handle in filter(None, legend.legend_handles):
+        handle.set_alpha(1)
+    trials = max(len(cell.done) for of in by_family.values() for cell in of)
+    figure.supxlabel(f"points: settings; lines: frontiers; crosses: 95 % intervals, n = {trials}", fontsize="small")
+    return figure
 
 
 def accuracy_matrices(runs: pd.DataFrame, title: str) -> Figure:
@@ -62,35 +126,48 @@ def accuracy_matrices(runs: pd.DataFrame, title: str) -> Figure:
 
 def _per_run(runs: pd.DataFrame, metric) -> pd.DataFrame:  # type: ignore[no-untyped-def]
     parts = []
-    for (strategy, seed), run in runs.groupby(["strategy", "seed"], sort=False):
+    for (kind, strategy, seed), run in runs.groupby(["family", "strategy", "seed"], sort=False):
         values = metric(run.pivot_table(index="after_task", columns="task", values="accuracy").to_numpy().tolist())
         after = range(1, len(values) + 1)
-        parts.append(pd.DataFrame({"strategy": strategy, "seed": seed, "after_task": after, "percent": values}))
+        parts.append(pd.DataFrame({"family": kind, "strategy": strategy, "seed": seed, "x": after, "percent": values}))
     curves = pd.concat(parts, ignore_index=True)
     curves["percent"] *= 100
     return curves
 
 
-def _curves(curves: pd.DataFrame, label: str, title: str) -> Figure:
+def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks learned") -> Figure:
+    """One curve a strategy; with more than a panel can hold, one panel a family."""
     trials = int(curves.groupby("strategy").seed.nunique().max())
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    with sns.axes_style("whitegrid"):
-        axis = figure.subplots()
-    sns.lineplot(
-        curves,
-        x="after_task",
-        y="percent",
-        hue="strategy",
-        style="strategy",
-        markers=True,
-        dashes=False,
-        errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if trials > 1 else None,
-        palette="colorblind",
-        ax=axis,
+    panels = (
+        list(curves.groupby("family", sort=False)) if curves.strategy.nunique() > CURVES_A_PANEL else [("", curves)]
     )
-    axis.set(xlabel="Tasks learned", ylabel=label, title=title)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(title=None)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(6.4 if columns == 1 else 4.4 * columns, 4.4 * rows), layout="constrained")
+    with sns.axes_style("whitegrid"):
+        axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for axis, (name, part) in zip(axes, panels, strict=False):
+        sns.lineplot(
+            part,
+            x="x",
+            y="percent",
+            hue="strategy",
+            style="strategy",
+            markers=part.x.nunique() < MARKED_POINTS,
+            dashes=False,
+            errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if trials > 1 else None,
+            palette=sns.color_palette(
+                "colorblind" if part.strategy.nunique() <= 10 else "husl", part.strategy.nunique()
+            ),
+            ax=axis,
+        )
+        axis.set(xlabel=along, ylabel=label, title=name or title)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.legend(title=None, fontsize="small" if len(panels) > 1 else None)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    if len(panels) > 1:
+        figure.suptitle(title)
     band = "lines: means; bands: 95 % confidence intervals (t) over trials" if trials > 1 else "one trial, no band"
     figure.supxlabel(band, fontsize="small")
     return figure

@@ -45,7 +45,8 @@ def test_one_value_has_no_deviation_and_no_width():
 
 def test_the_table_is_tidy_and_holds_finished_runs_only():
     table = runs(("a", "b"))
-    assert len(table) == 2 * 3 * 9 and list(table.columns) == ["strategy", "seed", "after_task", "task", "accuracy"]
+    assert len(table) == 2 * 3 * 9
+    assert list(table.columns) == ["family", "strategy", "seed", "after_task", "task", "accuracy"]
     assert runs(status="diverged").empty
 
 

@@ -46,11 +46,12 @@ MAY_IMPORT = {
         "errors", "spec", "catalog", "compose", "labels", "arguments", "plan", "store", "sweep", "tune", "progress",
         "tables", "analysis", "figures",
     },
+    "report": {"errors", "spec", "store", "labels", "analysis", "figures"},
     "bench": {
         "errors", "spec", "compose", "arguments", "benchmark", "data", "plugins", "evaluate", "provenance", "train",
         "stack", "plan", "run",
     },
-    "__main__": {"run", "bench"},
+    "__main__": {"run", "bench", "report"},
     "__init__": set(),
 }  # fmt: skip
 PLUGIN_FOLDERS = {
@@ -62,7 +63,8 @@ ONLY_IN = {
     "avalanche": {"plugins", "evaluate", "train", "benchmark", "strategies", "benchmarks", "bench"},
     "pandas": {"figures"},
     "seaborn": {"figures"},
-    "matplotlib": {"figures", "run"},
+    "matplotlib": {"figures", "run", "report"},
+    "jinja2": {"report"},
     "joblib": {"sweep"},
     "optuna": {"tune"},
     "numba": {"kernels"},

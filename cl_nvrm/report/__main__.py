@@ -1,0 +1,65 @@
+"""The command line of the report."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunResult
+from cl_nvrm.store import Store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report and return the exit code; errors a user can cause become one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cl_nvrm.report",
+        description="Write stored runs as one HTML page, and as Markdown, LaTeX (booktabs) and CSV tables.",
+    )
+    parser.add_argument("stores", nargs="*", type=Path, default=[Path("reports/runs")], metavar="FOLDER",
+                        help="folders of runs (default: reports/runs)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("reports"), metavar="FOLDER",
+                        help="where index.html and tables/ go (default: reports)")  # fmt: skip
+    parser.add_argument("--title", default="Continual-learning runs", help="title of the page")
+    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        for path in write(arguments.stores, arguments.out, arguments.title):
+            print(path)
+    except UserError as problem:
+        print(f"cl_nvrm: {problem}", file=sys.stderr)
+        return problem.code
+    return 0
+
+
+def write(stores: Sequence[Path], out: Path, title: str) -> list[Path]:
+    """Write the report of some stores into ``out`` and return its files; UserError if one is not there."""
+    results: dict[str, RunResult] = {}
+    damaged: dict[Path, str] = {}
+    for folder in stores:
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}; python -m cl_nvrm.run makes runs, --out says where")
+        found, broken = Store(folder).load()
+        results |= {result.id: result for result in found}
+        damaged |= broken
+    from cl_nvrm.report import export, page  # heavy: not needed for --help
+    from cl_nvrm.report.sections import sections
+
+    made = sections(list(results.values()))
+    texts = {
+        "index.html": page.html(title, made, damaged),
+        "tables/tables.md": export.markdown(made),
+        "tables/tables.tex": export.latex(made),
+        "tables/accuracy.csv": export.accuracy_csv(made),
+        "tables/metrics.csv": export.metrics_csv(made),
+    }
+    try:
+        (out / "tables").mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (out / name).write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"Cannot write the report to {out} ({problem.strerror}); name another --out") from problem
+    return [out / name for name in texts]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

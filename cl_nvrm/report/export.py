@@ -1,0 +1,98 @@
+"""Export: a report's tables as Markdown and LaTeX, and its numbers as tidy CSV."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from cl_nvrm.analysis.metrics import summary
+from cl_nvrm.report.sections import Section, Table
+
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+
+
+def markdown(sections: Sequence[Section]) -> str:
+    """Return all tables as one Markdown text."""
+    lines = []
+    for section in sections:
+        lines += [f"# {_marked(section.title)}", "", _marked(section.about), ""]
+        for table in section.tables:
+            lines += [f"## {table.title}", "", *_markdown_table(table), "", _marked(table.note), ""]
+    return "\n".join(lines)
+
+
+def _markdown_table(table: Table) -> Iterable[str]:
+    yield _row(map(_marked, table.header))
+    yield _row(["---", *["---:" for _ in table.header[1:]]])
+    for row in table.rows:
+        yield _row(_marked(entry.text) for entry in row)
+
+
+def _row(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _marked(text: str) -> str:
+    for sign in "\\|*_<`":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", " ")
+
+
+def latex(sections: Sequence[Section]) -> str:
+    """Return all tables as LaTeX, for a document that loads ``booktabs``."""
+    parts = []
+    for section in sections:
+        for table in section.tables:
+            columns = "l" + "r" * (len(table.header) - 1)
+            body = "\n".join(f"{' & '.join(_latexed(entry.text) for entry in row)} \\\\" for row in table.rows)
+            parts.append(
+                f"% {section.title.replace(chr(10), ' ')}: {table.title}\n\\begin{{table}}\n\\centering\n"
+                f"\\caption{{{_latexed(section.title)}: {_latexed(table.title)}. {_latexed(table.note)}}}\n"
+                f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(map(_latexed, table.header))} \\\\\n"
+                f"\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
+            )
+    return "\n".join(parts)
+
+
+def _latexed(text: str) -> str:
+    return "".join(LATEX.get(sign, sign) for sign in text).replace("\n", " ")
+
+
+def accuracy_csv(sections: Sequence[Section]) -> str:
+    """Return R[t][k] of every run, one row a number."""
+    header = ("run", "benchmark", "dataset", "strategy", "lr", "seed", "status", "after_task", "task", "accuracy")
+    rows = (
+        (*_run(result), result.status, t, k, value)
+        for section in sections
+        for result in section.results
+        for t, row in enumerate(result.accuracy, 1)
+        for k, value in enumerate(row, 1)
+    )
+    return _csv(header, rows)
+
+
+def metrics_csv(sections: Sequence[Section]) -> str:
+    """Return every metric of every run, one row a number, empty with a reason where it is not defined."""
+    header = ("run", "benchmark", "dataset", "strategy", "lr", "seed", "metric", "value", "reason")
+    rows = (
+        (*_run(result), name, "" if found.value is None else found.value, found.reason or "")
+        for section in sections
+        for result in section.results
+        for name, found in summary(result).items()
+    )
+    return _csv(header, rows)
+
+
+def _run(result) -> tuple[object, ...]:  # type: ignore[no-untyped-def]
+    spec = result.spec
+    return result.id, spec.benchmark, spec.dataset, spec.strategy, spec.lr, spec.seed
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,211 @@
+"""Sections: what a report says of each benchmark, as plain values that any format can be made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cl_nvrm.analysis.comparisons import Cell, Paired, cells, comparisons
+from cl_nvrm.analysis.frontier import AtEqualPlasticity, at_equal_plasticity, families
+from cl_nvrm.analysis.metrics import METRICS, metric
+from cl_nvrm.analysis.stats import FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
+from cl_nvrm.labels import labels
+from cl_nvrm.spec import RunResult
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table: the text, what it sorts by, and a remark such as why there is no value."""
+
+    text: str
+    sort: float | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of entries with a note below; the first column names the row."""
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that is said of one benchmark on one data set."""
+
+    name: str
+    title: str
+    about: str
+    cells: tuple[Cell, ...]
+    tables: tuple[Table, ...]
+    by_family: dict[str, list[Cell]]
+
+    @property
+    def results(self) -> list[RunResult]:
+        """The runs of all cells."""
+        return [result for cell in self.cells for result in cell.results]
+
+    @property
+    def has_frontier(self) -> bool:
+        """Whether some method was run with several settings."""
+        return any(len(of) > 1 for of in self.by_family.values())
+
+
+def sections(results: Sequence[RunResult]) -> list[Section]:
+    """Return a section for each benchmark and data set, plain training first among its strategies."""
+    groups: dict[tuple[str, str, str, int], list[RunResult]] = {}
+    for result in sorted(results, key=_order):
+        spec = result.spec
+        groups.setdefault((spec.benchmark, spec.dataset, spec.dataset_sha256, spec.first_tasks), []).append(result)
+    return [_section(number, group) for number, group in enumerate(groups.values(), 1)]
+
+
+def _order(result: RunResult) -> tuple[object, ...]:
+    spec = result.spec
+    plain = spec.strategy != "naive"
+    return spec.benchmark, spec.dataset, plain, spec.strategy.count("+"), spec.strategy, spec.lr, spec.id
+
+
+def _section(number: int, results: list[RunResult]) -> Section:
+    spec = results[0].spec
+    found = cells(results, labels([r.spec for r in results]))
+    compared = comparisons(found, list(METRICS))
+    by_family = families(found)
+    tables = [_summary(found, compared), _intervals(found)]
+    if compared:
+        tables.append(_differences(compared))
+    if len(by_family) > 1 and any(len(of) > 1 for of in by_family.values()):
+        tables.append(_equal_plasticity(at_equal_plasticity(by_family, next(iter(by_family)))))
+    short, _, settings = spec.benchmark.partition(":")
+    scenario = results[0].provenance.get("scenario", "")
+    chance = results[0].provenance.get("chance")
+    about = ". ".join(
+        text
+        for text in (
+            f"{scenario}" if scenario else "",
+            f"Chance level {100 * chance:.0f} %" if isinstance(chance, float) else "",
+            f"Settings: {settings}" if settings else "",
+            f"{len(results)} runs",
+        )
+        if text
+    )
+    return Section(f"section-{number}", f"{short} on {spec.dataset}", about, tuple(found), tuple(tables), by_family)
+
+
+def _summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
+    marks = {
+        (row.metric, row.first): stars(row.p_holm, row.found.n)
+        for row in reversed(compared)
+        if row.second == of[0].name
+    }
+    defined = [name for name in METRICS if any(cell.values(name) for cell in of)]
+    rows = []
+    for cell in of:
+        row = [Entry(cell.name), Entry(str(len(cell.done)), len(cell.done))]
+        for name in defined:
+            values = [100 * value for value in cell.values(name).values()]
+            if not values:
+                reasons = {metric(name, r).reason or "" for r in cell.results}
+                row.append(Entry("–", None, "; ".join(sorted(reasons))))
+                continue
+            mean, sd = mean_sd(values)
+            spread = f" ± {sd:.1f}" if len(values) > 1 else ""
+            row.append(Entry(f"{mean:.1f}{spread}{marks.get((name, cell.name), '')}", mean))
+        rows.append(tuple(row))
+    return Table("summary", "Results", ("strategy", "n", *defined), tuple(rows), _note(of, compared))
+
+
+def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
+    note = "Percent, mean ± standard deviation over seeds."
+    for name in METRICS:
+        if not any(cell.values(name) for cell in of):
+            reasons = sorted({metric(name, r).reason or "" for cell in of for r in cell.results})
+            note += f" No {name}: {'; '.join(reasons)}."
+    least = min((row.found.n for row in compared), default=0)
+    if compared and least < FEWEST:
+        return f"{note} With fewer than {FEWEST} seeds nothing is marked as significant; some here have {least}."
+    if compared:
+        note += (
+            f" Against {of[0].name} on the same seeds: * p < 0.05, ** p < 0.01, *** p < 0.001 (exact sign-flip test, "
+            "adjusted after Holm for all comparisons made in a metric)."
+        )
+    return note
+
+
+def _intervals(of: Sequence[Cell]) -> Table:
+    rows = []
+    for cell in of:
+        for name in METRICS:
+            values = [100 * value for value in cell.values(name).values()]
+            if len(values) > 1:
+                mean, sd = mean_sd(values)
+                entries = (Entry(f"{mean:.2f}", mean), Entry(f"{sd:.2f}", sd), _ends(t_interval(values)))
+                count = Entry(str(len(values)), len(values))
+                rows.append((Entry(cell.name), Entry(name), *entries, _ends(bootstrap_interval(values)), count))
+    header = ("strategy", "metric", "mean", "sd", "95 % CI (t)", "95 % CI (bootstrap)", "n")
+    return Table("intervals", "Intervals", header, tuple(rows), "Percent. The bootstrap needs five seeds.")
+
+
+def _differences(compared: Sequence[Paired]) -> Table:
+    rows = []
+    for row in compared:
+        found = row.found
+        rows.append(
+            (
+                Entry(f"{row.first} - {row.second}"),
+                Entry(row.metric),
+                Entry(f"{100 * found.mean:+.2f}{stars(row.p_holm, found.n)}", found.mean),
+                _ends(_points(found.t)),
+                _ends(_points(found.bootstrap)),
+                Entry(f"{row.p_holm:.3g}", row.p_holm),
+                Entry("–" if found.effect is None else f"{found.effect:.2f}", found.effect),
+                _seeds(found.effect, found.seeds_needed),
+                Entry(str(found.n), found.n),
+            )
+        )
+    header = (
+        "difference", "metric", "points", "95 % CI (t)", "95 % CI (bootstrap)", "p (Holm)", "effect size",
+        "seeds needed", "n",
+    )  # fmt: skip
+    note = (
+        "Paired by seed. p: exact sign-flip test, adjusted after Holm for all rows of a metric; its smallest raw value "
+        "with n seeds is 2^(1-n). Effect size: mean over standard deviation of the differences, Hedges' correction. "
+        "Seeds needed: for a paired t test to see this difference with power 0.8 at level 0.05."
+    )
+    return Table("differences", "Differences", header, tuple(rows), note)
+
+
+def _equal_plasticity(compared: Sequence[AtEqualPlasticity]) -> Table:
+    rows = [
+        (
+            Entry(f"{row.first} - {row.second}"),
+            Entry(f"{100 * row.level:.0f}", row.level),
+            Entry(f"{100 * row.found.mean:+.2f}{stars(row.p_holm, row.found.n)}", row.found.mean),
+            _ends(_points(row.found.t)),
+            Entry(f"{row.p_holm:.3g}", row.p_holm),
+            Entry(str(row.found.n), row.found.n),
+        )
+        for row in compared
+    ]
+    header = ("difference", "learning accuracy (%)", "points kept", "95 % CI (t)", "p (Holm)", "n")
+    note = (
+        "Accuracy kept at the end on all tasks but the last, at the same accuracy on tasks just learned. Each method's "
+        "frontier over its settings is found without the seed it is then read off for; p is adjusted for all rows."
+    )
+    return Table("equal-plasticity", "At equal plasticity", header, tuple(rows), note)
+
+
+def _points(ends: Interval | None) -> Interval | None:
+    return None if ends is None else (100 * ends[0], 100 * ends[1])
+
+
+def _ends(ends: Interval | None) -> Entry:
+    return Entry("–") if ends is None else Entry(f"{ends[0]:.2f} to {ends[1]:.2f}", ends[0])
+
+
+def _seeds(effect: float | None, needed: int | None) -> Entry:
+    if effect is None:
+        return Entry("–")
+    return Entry("over 10,000", 10_001) if needed is None else Entry(str(needed), needed)
