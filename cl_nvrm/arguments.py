@@ -38,6 +38,7 @@ class Arguments:
     jobs: int
     stack: str
     backend: str
+    scheduler: str | None
     out: Path
     fresh: bool
     dry_run: bool
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--jobs", "worker processes; auto: one a processor, at most one a run", type=_jobs, default="auto")
     add("--backend", "where they run", choices=["loky", "dask", "ray"], default="loky")
+    add("--scheduler", "address of the Dask scheduler or the Ray head", metavar="ADDRESS")
     add("--out", "folder of the results", type=Path, default=Path("reports/runs"), metavar="DIR")
     add("--fresh", "train again what is stored already", action="store_true")
     add("--dry-run", "show the runs and stop", action="store_true")

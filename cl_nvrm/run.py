@@ -105,6 +105,7 @@ def _sweep(
         jobs=arguments.jobs,
         stack=arguments.stack,
         backend=arguments.backend,
+        scheduler=arguments.scheduler,
         device=device,
         data_dir=arguments.data_dir,
     )

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +13,15 @@ from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
 
-BACKENDS = ("loky", "dask", "ray")
+CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Workers:
     """Where runs are computed: ``jobs`` processes (0: as many as fit) on ``device``, with data from ``data_dir``.
+
+    ``backend`` is joblib's: ``loky`` for processes of this machine, ``dask`` or ``ray`` for the cluster at address
+    ``scheduler``, whose size then decides how many runs there are at once.
 
     ``stack`` trains the trials of a strategy as one run: ``on``, ``off``, or ``auto``, where that is faster (not on a
     CPU, which one trial keeps busy).
@@ -27,6 +30,7 @@ class Workers:
     jobs: int = 0
     stack: str = "auto"
     backend: str = "loky"
+    scheduler: str | None = None
     device: str = "cpu"
     data_dir: Path | None = None
 
@@ -36,6 +40,8 @@ class Workers:
         Processes beat threads at these sizes, so several runs take one thread each; a GPU is given one process. A
         single process takes two threads, or what OMP_NUM_THREADS says (None: torch has read it).
         """
+        if self.backend != "loky":
+            return self.jobs or -1, 1
         most = self.jobs or (joblib.cpu_count() if self.device == "cpu" else 1)
         jobs = max(1, min(count, most))
         if jobs > 1:
@@ -85,11 +91,13 @@ def sweep(
         fresh=fresh,
         progress=on_progress if jobs == 1 else None,
     )
-    with _engine(workers.backend, jobs):
+    # Ray's joblib backend hands results over at the end only; its workers store them as they come, like all others.
+    results_as = "list" if workers.backend == "ray" else "generator_unordered"
+    with _engine(workers):
         for wait in (False, True):
             calls = [joblib.delayed(attempt)(group, wait=wait) for group in groups]
             groups = []
-            for group, found in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls) if calls else ():
+            for group, found in joblib.Parallel(n_jobs=jobs, return_as=results_as)(calls) if calls else ():
                 if found is None:
                     groups.append(group)
                 for result in found or ():
@@ -102,22 +110,34 @@ def sweep(
 
 
 @contextmanager
-def _engine(backend: str, jobs: int) -> Iterator[None]:
-    if backend == "loky" or jobs == 1:
+def _engine(workers: Workers) -> Iterator[None]:
+    """Let joblib compute on the cluster asked for, if any."""
+    backend, address = workers.backend, workers.scheduler
+    if backend == "loky":
         yield
         return
-    try:
-        if backend == "ray":
-            from ray.util.joblib import register_ray
+    with ExitStack() as closing:
+        try:
+            if backend == "ray":
+                import ray
+                from ray.util.joblib import register_ray
 
-            register_ray()
-        else:
-            import distributed
+                ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+                register_ray()
+            else:
+                from distributed import Client
 
-            distributed.Client.current()
-    except ImportError as problem:
-        raise UserError(f"--backend {backend} needs more: pip install 'cl_nvrm[{backend}]'") from problem
-    except ValueError as problem:
-        raise UserError("--backend dask needs a dask.distributed Client in this process; start one first") from problem
-    with joblib.parallel_config(backend=backend):
+                if address:
+                    closing.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=True))
+                else:
+                    Client.current()
+        except ImportError as problem:
+            raise UserError(f"--backend {backend} needs more: pip install 'cl_nvrm[{backend}]'") from problem
+        except (OSError, ValueError) as problem:
+            raise UserError(
+                f"--backend {backend}: no scheduler at {address}"
+                if address
+                else f"--backend {backend} needs --scheduler"
+            ) from problem
+        closing.enter_context(joblib.parallel_config(backend=backend))
         yield
