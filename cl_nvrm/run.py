@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
@@ -17,6 +17,9 @@ from cl_nvrm.labels import Labels, labels, short_name
 from cl_nvrm.plan import Plan, plan
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
+
+if TYPE_CHECKING:
+    from cl_nvrm.sweep import Workers
 
 FAILED, STOPPED, INTERRUPTED = 1, 75, 130
 
@@ -54,9 +57,7 @@ def _run(arguments: Arguments, errors: Console) -> int:
         errors.print(planned.about, soft_wrap=True, highlight=False, markup=False)
     store = Store(arguments.out)
     if arguments.dry_run:
-        for spec in specs:
-            state = "stored" if store.get(spec.id) and not arguments.fresh else "to do"
-            print(f"{spec.id}  {state}  seed {spec.seed}  {spec.strategy}")
+        _dry_run(arguments, planned, store)
         return 0
     store.prepare()
     if arguments.tune:
@@ -71,6 +72,26 @@ def _run(arguments: Arguments, errors: Console) -> int:
     _show(arguments, results, names, store)
     statuses = {result.status for result in results}
     return FAILED if "failed" in statuses else Diverged.code if "diverged" in statuses else 0
+
+
+def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
+    """Print every run with its state and about how long it takes."""
+    from cl_nvrm import estimate, tables
+
+    stored = {result.id: result for result in store.load()[0]}
+    to_do = [spec for spec in planned.specs if arguments.fresh or spec.id not in stored]
+    workers = _workers(arguments, planned.device)
+    jobs, threads = workers.for_runs(len(to_do))
+    about = estimate.seconds(to_do, list(stored.values()), arguments.data_dir, planned.device, threads)
+    for spec in planned.specs:
+        state = f"to do, {tables.duration(about[spec.id])}" if spec.id in about else "stored"
+        print(f"{spec.id}  {state}  seed {spec.seed}  lr {spec.lr:g}  {spec.strategy}")
+    at_once = f"{jobs} at once" if jobs > 0 else "on the cluster, one at a time"
+    total = tables.duration(sum(about.values()) / max(1, jobs))
+    tuning = (
+        f"; before that, {arguments.tune} trials a strategy on {arguments.tune_tasks} tasks" if arguments.tune else ""
+    )
+    print(f"{len(to_do)} of {len(planned.specs)} runs to do, {total} with {at_once}{tuning}")
 
 
 def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec]:
@@ -99,9 +120,20 @@ def _sweep(
     arguments: Arguments, device: str, specs: list[RunSpec], names: Labels, store: Store, errors: Console
 ) -> list[RunResult]:
     from cl_nvrm.progress import SweepProgress
-    from cl_nvrm.sweep import Workers, sweep
+    from cl_nvrm.sweep import sweep
 
-    workers = Workers(
+    workers = _workers(arguments, device)
+    missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
+    if missing < len(specs) and not arguments.quiet:
+        errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
+    with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
+        return sweep(specs, store, workers, fresh=arguments.fresh, on_result=progress.done, on_progress=progress.part)
+
+
+def _workers(arguments: Arguments, device: str) -> "Workers":
+    from cl_nvrm.sweep import Workers
+
+    return Workers(
         jobs=arguments.jobs,
         stack=arguments.stack,
         backend=arguments.backend,
@@ -109,11 +141,6 @@ def _sweep(
         device=device,
         data_dir=arguments.data_dir,
     )
-    missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
-    if missing < len(specs) and not arguments.quiet:
-        errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
-    with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
-        return sweep(specs, store, workers, fresh=arguments.fresh, on_result=progress.done, on_progress=progress.part)
 
 
 def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: Store) -> None:

@@ -76,6 +76,13 @@ def _seeds(found: Comparison) -> str:
     return "over 10,000" if found.seeds_needed is None else str(found.seeds_needed)
 
 
+def duration(seconds: float) -> str:
+    """Write about how long something takes."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
 def interval(ends: Interval) -> str:
     """Write an interval of shares in points."""
     return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"

@@ -40,10 +40,12 @@ MAY_IMPORT = {
     "tables": {"spec", "analysis"},
     "progress": {"spec"},
     "arguments": {"errors", "catalog"},
+    "estimate": {"spec", "benchmark", "evaluate", "train", "analysis"},
     "tune": {"errors", "spec", "catalog", "compose", "analysis"},
     "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "data"},
     "run": {
-        "errors", "spec", "catalog", "compose", "labels", "arguments", "plan", "store", "sweep", "tune", "progress",
+        "errors", "spec", "catalog", "compose", "labels", "arguments", "plan", "store", "sweep", "estimate", "tune",
+        "progress",
         "tables", "analysis", "figures",
     },
     "report": {"errors", "spec", "store", "labels", "analysis", "figures"},

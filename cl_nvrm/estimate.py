@@ -1,0 +1,85 @@
+"""Estimate: how long runs will take, from runs like them in the store or from a few steps of their own."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cl_nvrm.analysis.comparisons import family
+from cl_nvrm.benchmark import Benchmark, TaskData
+from cl_nvrm.evaluate import accuracy_on
+from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.train import build_benchmark, build_plugins, build_strategy
+
+FEW, MORE = 8, 24  # batches of the two tasks that are timed
+
+
+def seconds(
+    specs: Sequence[RunSpec], stored: Sequence[RunResult], data_dir: Path | None, device: str, threads: int | None
+) -> dict[str, float]:
+    """Return about how many seconds each run takes in one process, by id.
+
+    Runs that differ in their values, learning rate and seed only take the same time. Where the store holds finished
+    ones, it is their median, else it is measured.
+    """
+    known: dict[RunSpec, list[float]] = {}
+    for result in stored:
+        if result.status == "done":
+            known.setdefault(_like(result.spec), []).append(result.train_seconds + result.eval_seconds)
+    about = {like: statistics.median(times) for like, times in known.items()}
+    for spec in specs:
+        if _like(spec) not in about:
+            about[_like(spec)] = measured(spec, data_dir, device, threads)
+    return {spec.id: about[_like(spec)] for spec in specs}
+
+
+def measured(spec: RunSpec, data_dir: Path | None, device: str, threads: int | None) -> float:
+    """Time a run's steps: two short tasks of different length give what a step takes and what a task does besides."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    benchmark, _ = build_benchmark(spec, data_dir, device)
+    lengths = [FEW, FEW, MORE]  # the first warms up, and gives penalties something to hold on to
+    tasks = [_shortened(benchmark.train[k % len(benchmark.train)], n * spec.batch_size) for k, n in enumerate(lengths)]
+    short = replace(benchmark, train=tasks, test=[benchmark.test[k % len(benchmark.test)] for k in range(3)])
+    strategy = build_strategy(spec, benchmark, list(build_plugins(spec).values()), device)
+    times, steps = [], []
+    for experience, task in zip(short.streams().train_stream, tasks, strict=True):
+        start = time.perf_counter()
+        strategy.train(experience, reset_optimizer_state=benchmark.recipe.fresh_optimizer)
+        times.append(time.perf_counter() - start)
+        steps.append(_steps(task, spec) * spec.epochs)
+    a_step = (times[2] - times[1]) / (steps[2] - steps[1]) if steps[2] > steps[1] else times[2] / steps[2]
+    besides = max(0.0, times[1] - a_step * steps[1])
+    return _total(spec, benchmark, max(a_step, 0.0), besides, _evaluation(strategy.model, benchmark.test[0]))
+
+
+def _total(spec: RunSpec, benchmark: Benchmark, a_step: float, besides: float, evaluation: float) -> float:
+    count = len(benchmark.train)
+    steps = sum(_steps(task, spec) * spec.epochs for task in benchmark.train)
+    traced = sum(_steps(task, spec) * spec.epochs * (t + 1) for t, task in enumerate(benchmark.train))
+    evaluations = (count + 1) * count + (traced / spec.eval_every if spec.eval_every else 0)
+    return steps * a_step + count * besides + evaluations * evaluation
+
+
+def _evaluation(model: torch.nn.Module, test: TaskData) -> float:
+    start = time.perf_counter()
+    accuracy_on(model, test)
+    return time.perf_counter() - start
+
+
+def _steps(task: TaskData, spec: RunSpec) -> int:
+    return -(-len(task) // spec.batch_size)
+
+
+def _shortened(task: TaskData, samples: int) -> TaskData:
+    rows = torch.arange(len(task), device=task.labels.device) if task.rows is None else task.rows
+    return TaskData(
+        task.images, task.labels[:samples], rows=rows[:samples], permutation=task.permutation, task=task.task
+    )
+
+
+def _like(spec: RunSpec) -> RunSpec:
+    return replace(spec.cell, strategy=family(spec.strategy), lr=0.0, chosen="")
