@@ -2,7 +2,7 @@
 
 import sys
 
-VERBS = ("run", "bench", "report")
+VERBS = ("run", "bench", "report", "calibrate")
 
 
 def main() -> int:
@@ -20,6 +20,10 @@ def main() -> int:
         from cl_nvrm.report.__main__ import main as report
 
         return report(rest)
+    if verb == "calibrate":
+        from cl_nvrm.calibrate import main as calibrate
+
+        return calibrate(rest)
     from cl_nvrm import run
 
     return run.main(rest)

@@ -10,6 +10,8 @@ from typing import NoReturn
 from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
 
+TRACKERS = ("tensorboard", "wandb", "csv")
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -40,6 +42,7 @@ class Arguments:
     backend: str
     scheduler: str | None
     out: Path
+    track: list[str]
     fresh: bool
     dry_run: bool
     plots: bool
@@ -59,6 +62,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     known, rest = _parser().parse_known_args([_dashed(word) for word in argv])
     values = vars(known)
     values["strategy"] = values["strategy"] or ["naive"]
+    values["track"] = list(dict.fromkeys(values["track"] or []))
     return Arguments(**values, flags=_bare_flags(rest))
 
 
@@ -114,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", "where they run", choices=["loky", "dask", "ray"], default="loky")
     add("--scheduler", "address of the Dask scheduler or the Ray head", metavar="ADDRESS")
     add("--out", "folder of the results", type=Path, default=Path("reports/runs"), metavar="DIR")
+    add("--track", "hand finished runs on; repeat for more", choices=TRACKERS, action="append")
     add("--fresh", "train again what is stored already", action="store_true")
     add("--dry-run", "show the runs and stop", action="store_true")
     add("--no-plots", "draw no figures", dest="plots", action="store_false")

@@ -105,7 +105,7 @@ def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec
     runs.prepare()
 
     def run(trials: list[RunSpec]) -> list[RunResult]:
-        return _sweep(replace(arguments, fresh=False), planned.device, trials, labels(trials), runs, errors)
+        return _sweep(replace(arguments, fresh=False, track=[]), planned.device, trials, labels(trials), runs, errors)
 
     tune(list(searches.values()), run)
     for search in searches.values():
@@ -121,13 +121,21 @@ def _sweep(
 ) -> list[RunResult]:
     from cl_nvrm.progress import SweepProgress
     from cl_nvrm.sweep import sweep
+    from cl_nvrm.track import tracker
 
     workers = _workers(arguments, device)
     missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
         errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
+    trackers = [tracker(kind, store.folder) for kind in arguments.track]
     with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
-        return sweep(specs, store, workers, fresh=arguments.fresh, on_result=progress.done, on_progress=progress.part)
+
+        def done(result: RunResult) -> None:
+            progress.done(result)
+            for one in trackers if result.status == "done" else ():
+                one.write(result, names[result.spec.cell], store.events(result.id).read())
+
+        return sweep(specs, store, workers, fresh=arguments.fresh, on_result=done, on_progress=progress.part)
 
 
 def _workers(arguments: Arguments, device: str) -> "Workers":

@@ -41,19 +41,20 @@ MAY_IMPORT = {
     "progress": {"spec"},
     "arguments": {"errors", "catalog"},
     "estimate": {"spec", "benchmark", "evaluate", "train", "analysis"},
+    "track": {"errors", "spec"},
     "tune": {"errors", "spec", "catalog", "compose", "analysis"},
     "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "data"},
     "run": {
         "errors", "spec", "catalog", "compose", "labels", "arguments", "plan", "store", "sweep", "estimate", "tune",
-        "progress",
-        "tables", "analysis", "figures",
+        "track", "progress", "tables", "analysis", "figures",
     },
+    "calibrate": {"errors", "spec", "arguments", "plan", "benchmark", "noise", "plugins", "train"},
     "report": {"errors", "spec", "store", "labels", "analysis", "figures"},
     "bench": {
         "errors", "spec", "compose", "arguments", "benchmark", "data", "plugins", "evaluate", "provenance", "train",
         "stack", "plan", "run",
     },
-    "__main__": {"run", "bench", "report"},
+    "__main__": {"run", "bench", "report", "calibrate"},
     "__init__": set(),
 }  # fmt: skip
 PLUGIN_FOLDERS = {
@@ -69,9 +70,10 @@ ONLY_IN = {
     "jinja2": {"report"},
     "joblib": {"sweep"},
     "optuna": {"tune"},
+    "wandb": {"track"},
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
-    "rich": {"tables", "progress", "run", "bench"},
+    "rich": {"tables", "progress", "run", "bench", "calibrate"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 

@@ -1,0 +1,108 @@
+"""Track: a run's events handed on to TensorBoard, Weights & Biases or a CSV file, as it finishes.
+
+Each reads the same log (``events``), so that switching a tracker on changes nothing in a run.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Protocol
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunResult
+
+Events = Iterable[dict[str, Any]]
+Scalar = tuple[str, int, float, float]  # name, step, value, seconds since 1970
+
+
+class Tracker(Protocol):
+    """Whatever a finished run is told to."""
+
+    def write(self, result: RunResult, name: str, events: Events) -> None:
+        """Hand on a run, called ``name``, with its events."""
+
+
+def tracker(kind: str, folder: Path) -> Tracker:
+    """Return a tracker that writes under ``folder``; UserError if its package is not installed."""
+    kinds: dict[str, type[TensorBoard] | type[WandB] | type[Csv]]
+    kinds = {"tensorboard": TensorBoard, "wandb": WandB, "csv": Csv}
+    try:
+        return kinds[kind](folder)
+    except ImportError as problem:
+        raise UserError(f"--track {kind} needs more: pip install 'cl_nvrm[{kind}]'") from problem
+
+
+def scalars(result: RunResult, events: Events) -> Iterator[Scalar]:
+    """Yield what can be plotted: accuracy on each task, mean accuracy on learned tasks, losses; steps count tasks.
+
+    Values are those of the result, times those of the log: of the last attempt, where a run was stopped on the way.
+    """
+    times = {e["task"]: datetime.fromisoformat(e["time"]).timestamp() for e in events if e.get("event") == "task"}
+    for step, (row, losses) in enumerate(zip(result.accuracy, result.losses, strict=False), 1):
+        when = times.get(step, 0.0)
+        for k, value in enumerate(row, 1):
+            yield f"accuracy/task {k}", step, value, when
+        yield "accuracy/mean of learned tasks", step, sum(row[:step]) / step, when
+        for epoch, loss in enumerate(losses, 1):
+            yield f"loss/epoch {epoch}", step, loss, when
+
+
+class TensorBoard:
+    """A folder a run, for ``tensorboard --logdir``."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder, self.writer = folder / "tensorboard", SummaryWriter
+
+    def write(self, result: RunResult, name: str, events: Events) -> None:
+        """Write the run's scalars, and its name as text."""
+        with self.writer(str(self.folder / result.id)) as writer:
+            writer.add_text("run", f"{name}, seed {result.spec.seed}")
+            for tag, step, value, when in scalars(result, events):
+                writer.add_scalar(tag, value, step, walltime=when)
+
+
+class WandB:
+    """A run of project ``cl_nvrm``, under the run's own id; log in, or set WANDB_MODE=offline, as usual."""
+
+    def __init__(self, folder: Path) -> None:
+        import wandb
+
+        self.folder, self.wandb = folder, wandb
+
+    def write(self, result: RunResult, name: str, events: Events) -> None:
+        """Write the run's settings and scalars."""
+        run = self.wandb.init(
+            project="cl_nvrm", id=result.id, name=f"{name}, seed {result.spec.seed}", group=name, dir=str(self.folder),
+            config=asdict(result.spec), resume="allow", reinit="finish_previous",
+        )  # fmt: skip
+        for step, of_step in groupby(scalars(result, events), key=itemgetter(1)):
+            run.log({tag: value for tag, _, value, _ in of_step}, step=step)
+        run.finish()
+
+
+class Csv:
+    """One file ``events.csv`` for all runs; a run that is told again replaces its rows."""
+
+    HEADER = ("run", "strategy", "seed", "name", "task", "value", "time")
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "events.csv"
+
+    def write(self, result: RunResult, name: str, events: Events) -> None:
+        """Write the run's scalars as rows."""
+        kept = []
+        if self.file.is_file():
+            with self.file.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.reader(file) if row and row[0] not in ("run", result.id)]
+        about = (result.id, name, result.spec.seed)
+        rows = [(*about, tag, step, value, when) for tag, step, value, when in scalars(result, events)]
+        new = self.file.with_suffix(".new")
+        with new.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([self.HEADER, *kept, *rows])
+        new.replace(self.file)
