@@ -1,6 +1,7 @@
 """``python -m cl_nvrm.run``: arguments to specs, specs through a sweep, results to tables and figures."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -141,13 +142,15 @@ def _sweep(
 def _workers(arguments: Arguments, device: str) -> "Workers":
     from cl_nvrm.sweep import Workers
 
+    # Said outright: workers that are kept from an earlier sweep, or run elsewhere, have an environment of their own.
+    data_dir = arguments.data_dir or (Path(os.environ["CL_NVRM_DATA"]) if os.environ.get("CL_NVRM_DATA") else None)
     return Workers(
         jobs=arguments.jobs,
         stack=arguments.stack,
         backend=arguments.backend,
         scheduler=arguments.scheduler,
         device=device,
-        data_dir=arguments.data_dir,
+        data_dir=data_dir.resolve() if data_dir else None,
     )
 
 

@@ -85,3 +85,24 @@ def test_bad_texts_are_refused_with_what_to_write(text, says):
 def test_a_makers_value_error_becomes_a_user_error_that_names_it():
     with pytest.raises(UserError, match=r"^toy: tasks, classes"):
         compose.parse("benchmarks", "toy:tasks=0").make(seed=0)
+
+
+def test_a_grid_is_every_way_to_choose_in_order():
+    sums = compose.grid("ewc:lambda=10|1e+3,samples=5+nvrm:variability=0|0.1")
+    assert [compose.short(terms) for terms in sums] == [
+        f"ewc:lambda={strength},samples=5+nvrm{b}"
+        for strength in (10, 1000)
+        for b in (":variability=0", ":variability=0.1")
+    ]
+    assert [compose.short(t) for t in compose.grid("ewc+nvrm", {"lambda": "1|2"})] == [
+        "ewc:lambda=1+nvrm",
+        "ewc:lambda=2+nvrm",
+    ]
+    assert len(compose.grid("ewc:lambda=1|1.0|1e0")) == 1
+    assert compose.grid("naive") == [compose.strategy("naive")]
+
+
+@pytest.mark.parametrize("text", ["ewc:lambda=1||2", "ewc:lambda=|2", "ewc:lambda=1|x", "ewc|si"])
+def test_a_grid_with_a_hole_is_refused(text):
+    with pytest.raises(UserError):
+        compose.grid(text)

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-COMMANDS = [line for line in SHELL.splitlines() if line.startswith("python -m cl_nvrm.run")]
+COMMANDS = [
+    line for line in SHELL.splitlines() if line.startswith("python -m cl_nvrm.run") and "--scheduler" not in line
+]  # one with a scheduler needs a cluster: tests/test_cluster.py
 # The same commands on less work: later flags win.
 SMALL = {
     "permuted-mnist": ["--benchmark", "permuted-mnist:subset=512,width=16,tasks=2"],
@@ -33,7 +35,8 @@ def with_example(monkeypatch, tmp_path):
 def test_the_command_works(command, cli, with_example):
     words = shlex.split(command)[3:]
     kind = words[words.index("--benchmark") + 1] if "--benchmark" in words else "permuted-mnist"
-    code, out, err = cli(*words, *SMALL[kind], *LESS)
+    fewer = ["--tune", "2", "--tune-tasks", "1"] if "--tune" in words else []
+    code, out, err = cli(*words, *SMALL[kind], *LESS, *fewer)
     assert code == 0, err
     assert "Traceback" not in err and out
 

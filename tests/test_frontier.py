@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cl_nvrm.analysis.comparisons import Cell, cells, comparisons, less_one_term, pairs
+from cl_nvrm.analysis.frontier import at_equal_plasticity, families, front, kept_at, levels, mean_point
+from cl_nvrm.labels import labels
+from cl_nvrm.spec import RunResult, RunSpec
+
+SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
+
+
+def cell(strategy, lr, plasticity, kept, seeds=10, spread=0.0, seed=0):
+    """A cell whose runs have a given mean learning accuracy and a given accuracy kept of the first of two tasks."""
+    noise = np.random.default_rng(seed).normal(0, spread, size=(seeds, 2)) if spread else np.zeros((seeds, 2))
+    spec = replace(SPEC, strategy=strategy, lr=lr)
+    results = tuple(
+        RunResult(replace(spec, seed=s), "done", ((plasticity + dx, 0.1), (kept + dy, plasticity + dx)))
+        for s, (dx, dy) in enumerate(noise)
+    )
+    return Cell(f"{strategy} {lr}", spec, results)
+
+
+LINE = [cell("naive", 1.0, 0.80, 0.90), cell("naive", 2.0, 0.90, 0.80), cell("naive", 3.0, 0.96, 0.50)]
+
+
+def test_the_front_leaves_out_what_is_beaten_in_both():
+    beaten = cell("naive", 4.0, 0.85, 0.75)
+    assert [c.spec.lr for _, c in front([beaten, *LINE])] == [1.0, 2.0, 3.0]
+    better = cell("naive", 5.0, 0.97, 0.95)
+    assert [c.spec.lr for _, c in front([better, *LINE])] == [5.0]
+    assert mean_point(LINE[0]) == (pytest.approx(0.8), pytest.approx(0.9))
+
+
+def test_kept_accuracy_is_read_off_between_settings():
+    at = {level: kept_at(LINE, level) for level in (0.7, 0.85, 0.95, 0.97)}
+    assert at[0.7] == {s: pytest.approx(0.9) for s in range(10)}  # more plasticity than asked for will do
+    assert at[0.85] == {s: pytest.approx(0.85) for s in range(10)}
+    assert at[0.95] == {s: pytest.approx(0.55) for s in range(10)}
+    assert at[0.97] == {}  # out of reach
+
+
+def test_having_more_settings_to_choose_from_is_no_advantage():
+    # Twenty settings that are all alike but for luck: the best mean of twenty would look better than one.
+    one = [cell("naive", 1.0, 0.9, 0.8, spread=0.02)]
+    gains, best = [], []
+    for trial in range(40):
+        many = [cell("nvrm", float(k), 0.9, 0.8, spread=0.02, seed=100 + 20 * trial + k) for k in range(20)]
+        gains.append(np.mean(list(kept_at(many, 0.0).values())) - 0.8)
+        best.append(max(mean_point(c)[1] for c in many) - 0.8)
+    assert abs(np.mean(gains)) < 0.002 < 0.008 < np.mean(best)
+    assert kept_at(one, 0.0)
+
+
+def test_levels_are_whole_percents_within_the_baselines_reach():
+    assert 2 <= len(levels(LINE)) <= 4 and levels([]) == []
+    for level in levels(LINE):
+        assert 0.79 <= level <= 0.96 and round(100 * level) == pytest.approx(100 * level) and kept_at(LINE, level)
+
+
+def test_families_are_compared_at_equal_plasticity_with_the_baseline_and_less_one_term():
+    def line(strategy, gain):
+        made = []
+        for one in LINE:
+            spec = replace(one.spec, strategy=strategy)
+            results = []
+            for r in one.results:
+                (x, _), (y, _) = r.accuracy
+                kept = y + gain + 0.001 * r.spec.seed
+                results.append(RunResult(replace(spec, seed=r.spec.seed), "done", ((x, 0.1), (kept, x))))
+            made.append(Cell(f"{strategy} {spec.lr}", spec, tuple(results)))
+        return made
+
+    every = [*LINE, *line("ewc:lambda=1", 0.02), *line("ewc:lambda=1+nvrm:variability=0.1", 0.05)]
+    by_family = families(every)
+    assert list(by_family) == ["naive", "ewc", "ewc+nvrm"]
+    rows = at_equal_plasticity(by_family, "naive")
+    compared = {(row.first, row.second) for row in rows}
+    assert compared == {("ewc", "naive"), ("ewc+nvrm", "naive"), ("ewc+nvrm", "ewc")}
+    for row in rows:
+        expected = {"ewc": 0.0245, "naive": 0.0545}[row.second] if row.first == "ewc+nvrm" else 0.0245
+        assert row.found.mean == pytest.approx(0.03 if row.second == "ewc" else expected)
+        assert row.p_holm >= row.found.p
+
+
+def test_a_cell_is_compared_with_the_first_and_with_itself_less_one_term():
+    def one(strategy, lr=1e-3, chosen=""):
+        spec = replace(SPEC, strategy=strategy, lr=lr, chosen=chosen)
+        return [RunResult(replace(spec, seed=s), "done", ((0.9, 0.1), (0.5 + 0.01 * s, 0.9))) for s in range(6)]
+
+    texts = ("naive", "nvrm:variability=0.1", "ewc:lambda=1", "ewc:lambda=1+nvrm:variability=0.1", "ewc:lambda=2")
+    results = [r for text in texts for r in one(text)] + one("ewc:lambda=1", lr=1e-4)
+    found = cells(results, labels([r.spec for r in results]))
+    named = {(a.spec.strategy, b.spec.strategy) for a, b in pairs(found)}
+    both = "ewc:lambda=1+nvrm:variability=0.1"
+    assert {pair for pair in named if pair[0] == both} == {(both, text) for text in texts[:3]}
+    rows = comparisons(found, ["ACC"])
+    assert len(rows) == len(pairs(found)) and all(row.found.n == 6 for row in rows)
+
+    tuned = one("ewc:lambda=7", lr=3e-4, chosen="a") + one("ewc:lambda=3+nvrm:variability=0.2", lr=1e-4, chosen="b")
+    first, second = pairs(cells(tuned, labels([r.spec for r in tuned])))[0]
+    assert "nvrm" in first.spec.strategy and "nvrm" not in second.spec.strategy
+
+
+def test_less_one_term_by_name_and_value():
+    assert less_one_term("ewc+nvrm", "ewc") and less_one_term("nvrm", "naive")
+    assert not less_one_term("ewc+nvrm", "naive") and not less_one_term("ewc:lambda=1+nvrm", "ewc:lambda=2")
+    assert not less_one_term("ewc", "ewc")
+
+
+def test_labels_tell_cells_apart_by_what_differs_and_nothing_else():
+    from cl_nvrm import compose
+
+    ewc = compose.canonical(compose.strategy("ewc:lambda=30"))
+    plain, other = replace(SPEC, strategy=ewc), replace(SPEC, strategy=ewc, lr=1e-4)
+    assert list(labels([plain, replace(plain, seed=4)]).values()) == ["ewc:lambda=30"]
+    assert list(labels([plain, other]).values()) == ["ewc:lambda=30, lr 0.001", "ewc:lambda=30, lr 0.0001"]
+    tuned = replace(plain, chosen="by a search")
+    assert list(labels([plain, tuned]).values()) == ["ewc:lambda=30, not tuned", "ewc:lambda=30, tuned"]
+    unknown = replace(SPEC, strategy="gone:x=1")
+    assert labels([unknown]) == {unknown: "gone:x=1"}
