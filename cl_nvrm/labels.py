@@ -36,6 +36,14 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
     return named
 
 
+def setting(spec: RunSpec) -> str:
+    """Return what a spec is run on, for titles: benchmark, data set, and whether test images were left alone."""
+    name, _, rest = spec.benchmark.partition(":")
+    held_out = any(part.startswith("holdout=") and part != "holdout=0" for part in rest.split(","))
+    first = f", first {spec.first_tasks} tasks" if spec.first_tasks else ""
+    return f"{name} on {spec.dataset}{', held-out training images' if held_out else ''}{first}"
+
+
 def short_name(strategy: str) -> str:
     """Return a canonical strategy without its defaults; as it stands, if its plug-in is not here."""
     try:

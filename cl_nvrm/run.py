@@ -14,12 +14,13 @@ from rich.console import Console
 from cl_nvrm import catalog, compose
 from cl_nvrm.arguments import Arguments, parse
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.labels import Labels, labels, short_name
+from cl_nvrm.labels import Labels, labels, setting, short_name
 from cl_nvrm.plan import Plan, plan
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
 
 if TYPE_CHECKING:
+    from cl_nvrm.analysis.comparisons import Cell
     from cl_nvrm.sweep import Workers
 
 FAILED, STOPPED, INTERRUPTED = 1, 75, 130
@@ -158,8 +159,8 @@ def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: 
     from cl_nvrm import tables
     from cl_nvrm.analysis.comparisons import cells, comparisons
 
-    figures = _draw(results, names, store.folder / "figures") if arguments.plots else []
     groups = cells(results, names)
+    figures = _draw(results, groups, names, store.folder / "figures") if arguments.plots else []
     compared = comparisons(groups, ("base task", "ACC"))
     if arguments.format == "json":
         print(json.dumps(tables.as_json(results, compared, figures, store.folder)))
@@ -170,10 +171,11 @@ def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: 
         tables.write(console, by_name, compared, figures, store.folder)
 
 
-def _draw(results: list[RunResult], names: Labels, folder: Path) -> list[Path]:
+def _draw(results: list[RunResult], groups: "list[Cell]", names: Labels, folder: Path) -> list[Path]:
     import matplotlib
 
     from cl_nvrm import figures
+    from cl_nvrm.analysis.frontier import families, several_settings
 
     runs = figures.table(results, names)
     if runs.empty:
@@ -181,12 +183,15 @@ def _draw(results: list[RunResult], names: Labels, folder: Path) -> list[Path]:
     trials = runs.groupby("strategy").seed.nunique()
     spec = results[0].spec
     count = str(trials.min()) if trials.min() == trials.max() else f"{trials.min()} to {trials.max()}"
-    title = f"{spec.benchmark.partition(':')[0]} on {spec.dataset}, n = {count}"
+    title = f"{setting(spec)}, n = {count}"
     drawn = {
         "base_task": figures.base_task_curve(runs, title),
         "mean_accuracy": figures.mean_accuracy_curve(runs, title),
         "accuracy_matrix": figures.accuracy_matrices(runs, title),
     }
+    by_family = families(groups)
+    if several_settings(by_family):
+        drawn["frontier"] = figures.frontier(by_family, title)
     paths = []
     try:
         folder.mkdir(exist_ok=True)

@@ -5,13 +5,14 @@ A *family* is a sum of strategies whatever their strengths and the learning rate
 frontier is made of the settings that none of its others beats in both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cl_nvrm.analysis.comparisons import Cell, family, less_one_term
 from cl_nvrm.analysis.stats import Comparison, compare, holm
 
 PLASTICITY, STABILITY = "learning accuracy", "kept accuracy"
+FEWEST_SETTINGS = 3
 Point = tuple[float, float]
 
 
@@ -33,6 +34,11 @@ def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
         if cell.values(STABILITY):
             found.setdefault(family(cell.spec.strategy), []).append(cell)
     return found
+
+
+def several_settings(by_family: Mapping[str, Sequence[Cell]]) -> bool:
+    """Return whether some family was run with enough settings for a frontier to say something."""
+    return any(len(of) >= FEWEST_SETTINGS for of in by_family.values())
 
 
 def mean_point(cell: Cell, without: int | None = None) -> Point | None:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cl_nvrm import figures
+from cl_nvrm.analysis.frontier import several_settings
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.report.sections import Section, Table
 from cl_nvrm.spec import RunResult
@@ -61,7 +62,7 @@ def _figures(section: Section) -> list[tuple[str, str, bool]]:
         ("Accuracy on the first task", figures.base_task_curve(runs, "")),
         ("Mean accuracy over the tasks learned so far", figures.mean_accuracy_curve(runs, "")),
     ]
-    if section.has_frontier:
+    if several_settings(section.by_family):
         drawn.append(("What each method keeps, against how well it learns", figures.frontier(section.by_family, "")))
     if any(cell.spec.eval_every for cell in section.cells):
         drawn.append(("Accuracy on the first task while training", figures.trace_curve(section.results, names, "")))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cl_nvrm.analysis.comparisons import Cell, Paired, cells, comparisons
-from cl_nvrm.analysis.frontier import AtEqualPlasticity, at_equal_plasticity, families
+from cl_nvrm.analysis.frontier import AtEqualPlasticity, at_equal_plasticity, families, several_settings
 from cl_nvrm.analysis.metrics import METRICS, metric
 from cl_nvrm.analysis.stats import FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
-from cl_nvrm.labels import labels
+from cl_nvrm.labels import labels, setting
 from cl_nvrm.spec import RunResult
 
 
@@ -47,11 +47,6 @@ class Section:
         """The runs of all cells."""
         return [result for cell in self.cells for result in cell.results]
 
-    @property
-    def has_frontier(self) -> bool:
-        """Whether some method was run with several settings."""
-        return any(len(of) > 1 for of in self.by_family.values())
-
 
 def sections(results: Sequence[RunResult]) -> list[Section]:
     """Return a section for each benchmark and data set, plain training first among its strategies."""
@@ -76,9 +71,9 @@ def _section(number: int, results: list[RunResult]) -> Section:
     tables = [_summary(found, compared), _intervals(found)]
     if compared:
         tables.append(_differences(compared))
-    if len(by_family) > 1 and any(len(of) > 1 for of in by_family.values()):
+    if len(by_family) > 1 and several_settings(by_family):
         tables.append(_equal_plasticity(at_equal_plasticity(by_family, next(iter(by_family)))))
-    short, _, settings = spec.benchmark.partition(":")
+    settings = spec.benchmark.partition(":")[2]
     scenario = results[0].provenance.get("scenario", "")
     chance = results[0].provenance.get("chance")
     about = ". ".join(
@@ -91,7 +86,7 @@ def _section(number: int, results: list[RunResult]) -> Section:
         )
         if text
     )
-    return Section(f"section-{number}", f"{short} on {spec.dataset}", about, tuple(found), tuple(tables), by_family)
+    return Section(f"section-{number}", setting(spec), about, tuple(found), tuple(tables), by_family)
 
 
 def _summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
