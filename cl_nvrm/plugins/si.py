@@ -78,6 +78,7 @@ class SIPlugin(QuadraticPenalty):
         # One reference for all tasks: Ω sums up, the anchor is the latest.
         self.anchor |= weights
         self.remember(importance, weights)
+        self._start, self._before, self._gradient = {}, {}, {}  # of no use until the next task, nor in a checkpoint
 
     def _parameters(self, strategy: Any) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, p) for name, p in strategy.model.named_parameters() if name in self.omega]
