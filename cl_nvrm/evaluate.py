@@ -53,14 +53,21 @@ class Trace(SupervisedPlugin):
         super().__init__()
         self.every, self.tests = every, tests
         self.rows: list[tuple[int, int, list[Any]]] = []
+        self.task = 0
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Start a new task."""
-        self.rows = []
+        self.rows, self.task = [], strategy.experience.current_experience
+
+    def completed(self, iterations: int, row: list[Any]) -> list[tuple[int, int, list[Any]]]:
+        """Return the rows of the task just finished, the one of its end included, whose accuracies are given."""
+        if not self.every or (self.rows and self.rows[-1][1] == iterations):
+            return self.rows
+        return [*self.rows, (self.task, iterations, row[: self.task + 1])]
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Evaluate, if it is time."""
         iteration = strategy.clock.train_exp_iterations + 1  # the clock ticks after all other plug-ins
         if self.every and iteration % self.every == 0:
-            task = strategy.experience.current_experience
-            self.rows.append((task, iteration, [accuracy_on(strategy.model, t) for t in self.tests[: task + 1]]))
+            row = [accuracy_on(strategy.model, test) for test in self.tests[: self.task + 1]]
+            self.rows.append((self.task, iteration, row))

@@ -60,11 +60,12 @@ def trace_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], titl
     """Draw the accuracy on the first task while all are trained, one curve a strategy, where it was recorded."""
     rows = []
     for r in results:
-        last = max((iteration for _, iteration, _ in r.trace), default=0)
+        ends = {t: iteration for t, iteration, _ in r.trace}  # the last of each task is its end
         for t, iteration, row in r.trace if r.status == "done" else ():
-            rows.append((family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t * last + iteration, 100 * row[0]))
+            at = t + iteration / ends[t]
+            rows.append((family(r.spec.strategy), names[r.spec.cell], r.spec.seed, at, 100 * row[0]))
     curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "percent"])
-    return _curves(curves, "Accuracy on the first task (%)", title, "Iterations, task after task")
+    return _curves(curves, "Accuracy on the first task (%)", title, "Tasks learned")
 
 
 def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:

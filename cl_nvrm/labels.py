@@ -33,7 +33,9 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
             f"{NAMES.get(name, name + ' ').replace('_', ' ')}{compose.written(values[name])}" for name in differing
         )
         named[cell] = ", ".join([short_name(cell.strategy), *others])
-    return named
+    texts = list(named.values())
+    # The same settings under another version's defaults, or chosen by two searches: still two cells.
+    return {cell: f"{text} ({cell.id[:6]})" if texts.count(text) > 1 else text for cell, text in named.items()}
 
 
 def setting(spec: RunSpec) -> str:
@@ -41,7 +43,12 @@ def setting(spec: RunSpec) -> str:
     name, _, rest = spec.benchmark.partition(":")
     held_out = any(part.startswith("holdout=") and part != "holdout=0" for part in rest.split(","))
     first = f", first {spec.first_tasks} tasks" if spec.first_tasks else ""
-    return f"{name} on {spec.dataset}{', held-out training images' if held_out else ''}{first}"
+    try:
+        term = compose.parse("benchmarks", spec.benchmark)
+        changed = ",".join(f"{k}={compose.written(v)}" for k, v in term.changed().items() if k != "holdout")
+    except UserError:  # a benchmark that is not here
+        changed = rest
+    return f"{name}{f':{changed}' * bool(changed)} on {spec.dataset}{', held-out training images' * held_out}{first}"
 
 
 def short_name(strategy: str) -> str:

@@ -95,10 +95,18 @@ class RunResult:
             raise ValueError(f"a field is missing or foreign ({problem})") from problem
         if values.get("id") != spec.id:
             raise ValueError("the id does not fit the settings")
-        for name in ("accuracy", "losses"):
-            known[name] = tuple(tuple(row) for row in known[name])
-        initial = tuple(values.get("initial", ()))  # results of before have neither
-        trace = tuple((task, iteration, tuple(row)) for task, iteration, row in values.get("trace", ()))
+        try:
+            for name in ("accuracy", "losses"):
+                known[name] = tuple(tuple(row) for row in known[name])
+            initial = tuple(values.get("initial", ()))  # results of before have neither
+            trace = tuple((task, iteration, tuple(row)) for task, iteration, row in values.get("trace", ()))
+        except TypeError as problem:
+            raise ValueError(f"a field has the wrong shape ({problem})") from problem
+        if not (isinstance(known["provenance"], dict) and isinstance(known["diagnostics"], dict)):
+            raise ValueError("provenance and diagnostics must be objects")
+        widths = {len(row) for row in known["accuracy"]}
+        if known["status"] == "done" and (len(widths) != 1 or widths == {0}):
+            raise ValueError("a finished run needs an accuracy for every task in every row")
         return cls(spec=spec, **known, initial=initial, trace=trace)
 
 

@@ -62,12 +62,13 @@ def comparison_table(rows: Sequence[Paired]) -> Group:
             "" if found.effect is None else f"{found.effect:.2f}",
             _seeds(found),
         )
-    least = min(row.found.n for row in rows)
-    if least < FEWEST:
-        note = f"With fewer than {FEWEST} seeds nothing is marked as significant; these have {least}."
-    else:
-        note = "* p < 0.05, ** p < 0.01, *** p < 0.001: exact sign-flip test, adjusted for all rows of a metric."
-    return Group(table, Text(note))
+    notes = []
+    if any(row.found.n >= FEWEST for row in rows):
+        notes.append("* p < 0.05, ** p < 0.01, *** p < 0.001: sign-flip test, adjusted for all rows of a metric.")
+    if any(row.found.n < FEWEST for row in rows):
+        least = min(row.found.n for row in rows)
+        notes.append(f"With fewer than {FEWEST} seeds nothing is marked as significant; some here have {least}.")
+    return Group(table, Text(" ".join(notes)))
 
 
 def _seeds(found: Comparison) -> str:

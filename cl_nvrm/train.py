@@ -145,7 +145,7 @@ def train_tasks(build: Callable[[], Training], path: Path | None, on_task: OnTas
         finally:
             history.train_seconds += time.perf_counter() - start
         history.accuracy.append(evaluate())
-        history.trace += training.trace.rows
+        history.trace += training.trace.completed(strategy.clock.train_exp_iterations, history.accuracy[-1])
         history.losses.append(list(training.record.epochs))
         for name, plugin in training.plugins.items():
             if getattr(plugin, "diagnostics", None):

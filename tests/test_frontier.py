@@ -35,28 +35,46 @@ def test_the_front_leaves_out_what_is_beaten_in_both():
 
 def test_kept_accuracy_is_read_off_between_settings():
     at = {level: kept_at(LINE, level) for level in (0.7, 0.85, 0.95, 0.97)}
-    assert at[0.7] == {s: pytest.approx(0.9) for s in range(10)}  # more plasticity than asked for will do
     assert at[0.85] == {s: pytest.approx(0.85) for s in range(10)}
     assert at[0.95] == {s: pytest.approx(0.55) for s in range(10)}
-    assert at[0.97] == {}  # out of reach
+    assert at[0.7] == at[0.97] == {}  # out of reach
 
 
 def test_having_more_settings_to_choose_from_is_no_advantage():
-    # Twenty settings that are all alike but for luck: the best mean of twenty would look better than one.
-    one = [cell("naive", 1.0, 0.9, 0.8, spread=0.02)]
+    # Twenty settings that are all alike but for luck: the best mean of twenty looks better than it is.
     gains, best = [], []
     for trial in range(40):
         many = [cell("nvrm", float(k), 0.9, 0.8, spread=0.02, seed=100 + 20 * trial + k) for k in range(20)]
-        gains.append(np.mean(list(kept_at(many, 0.0).values())) - 0.8)
+        top = front(many)[-1][0][0]
+        gains.append(np.mean(list(kept_at(many, top).values())) - 0.8)
         best.append(max(mean_point(c)[1] for c in many) - 0.8)
-    assert abs(np.mean(gains)) < 0.002 < 0.008 < np.mean(best)
-    assert kept_at(one, 0.0)
+    assert abs(np.mean(gains)) < 0.003 < 0.008 < np.mean(best)
 
 
-def test_levels_are_whole_percents_within_the_baselines_reach():
-    assert 2 <= len(levels(LINE)) <= 4 and levels([]) == []
-    for level in levels(LINE):
-        assert 0.79 <= level <= 0.96 and round(100 * level) == pytest.approx(100 * level) and kept_at(LINE, level)
+def test_no_seed_is_left_out_for_lying_low():
+    # Plasticity and what is kept trade off within a setting: leaving out low seeds would flatter or harm it.
+    one = cell("naive", 1.0, 0.9, 0.8, spread=0.02)
+    assert kept_at([one], mean_point(one)[0]) == one.values("kept accuracy")
+
+
+def test_families_are_compared_where_both_reach():
+    low = [cell("ewc:lambda=1", 1.0, 0.85, 0.95), cell("ewc:lambda=1", 2.0, 0.93, 0.85)]
+    assert levels(LINE, low) == [pytest.approx(0.89), pytest.approx(0.93)]
+    assert levels(LINE, [cell("ewc:lambda=1", 1.0, 0.9, 0.95)]) == [pytest.approx(0.9)]
+    assert levels(LINE, [cell("ewc:lambda=1", 1.0, 0.7, 0.95)]) == levels(LINE, []) == []
+
+
+def test_a_setting_that_fails_on_a_seed_is_not_on_a_frontier_and_other_recipes_are_other_families():
+    broken = cell("naive", 4.0, 0.99, 0.99)
+    broken = replace(broken, results=(*broken.results[:-1], replace(broken.results[-1], status="diverged")))
+    longer = cell("naive", 5.0, 0.97, 0.95)
+    spec = replace(longer.spec, epochs=10)
+    longer = replace(
+        longer, spec=spec, results=tuple(replace(r, spec=replace(r.spec, epochs=10)) for r in longer.results)
+    )
+    found = families([*LINE, broken, longer])
+    assert [len(of) for of in found.values()] == [3, 1] and len(found) == 2
+    assert at_equal_plasticity(found) == []
 
 
 def test_families_are_compared_at_equal_plasticity_with_the_baseline_and_less_one_term():
@@ -75,7 +93,7 @@ def test_families_are_compared_at_equal_plasticity_with_the_baseline_and_less_on
     every = [*LINE, *line("ewc:lambda=1", 0.02), *line("ewc:lambda=1+nvrm:variability=0.1", 0.05)]
     by_family = families(every)
     assert list(by_family) == ["naive", "ewc", "ewc+nvrm"]
-    rows = at_equal_plasticity(by_family, "naive")
+    rows = at_equal_plasticity(by_family)
     compared = {(row.first, row.second) for row in rows}
     assert compared == {("ewc", "naive"), ("ewc+nvrm", "naive"), ("ewc+nvrm", "ewc")}
     for row in rows:

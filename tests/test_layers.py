@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "store": {"errors", "spec", "claim", "events"},
     "attempt": {"errors", "spec", "claim", "store", "train", "stack"},
     "sweep": {"errors", "spec", "store", "attempt"},
-    "analysis": {"spec", "perturb", "compose"},
+    "analysis": {"spec", "perturb", "compose", "labels"},
     "figures": {"spec", "analysis"},
     "tables": {"spec", "analysis"},
     "progress": {"spec"},

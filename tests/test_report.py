@@ -108,6 +108,25 @@ def test_little_to_tell_is_told_all_the_same(report, results):
     assert "</html>" in (folder / "index.html").read_text()
 
 
+def test_a_trace_without_rows_and_names_with_dollar_signs_do_no_harm(report):
+    made = [replace(r, spec=replace(r.spec, eval_every=1000)) for r in runs(2, ("naive",))]
+    made += [replace(r, spec=replace(r.spec, strategy=r"$\frac$"), losses=()) for r in runs(2, ("naive",))]
+    assert "frac" in (report(made) / "index.html").read_text()
+
+
+def test_a_trace_is_drawn(report):
+    trace = tuple((t, i, (0.9 - 0.01 * i,) * (t + 1)) for t in range(5) for i in (10, 20))
+    made = [replace(r, spec=replace(r.spec, eval_every=10), trace=trace) for r in runs(2, ("naive", "ewc"))]
+    folder = report(made)
+    assert "while training" in (folder / "index.html").read_text()
+    assert "WC-ACC" in (folder / "tables/tables.md").read_text()
+
+
+def test_where_no_star_can_appear_the_note_says_so(report):
+    text = (report(runs(6, ("naive", "ewc", "si"), lrs=(1e-3, 2e-3, 3e-3))) / "tables/tables.md").read_text()
+    assert "no star can appear" in text and not re.search(r"\d\\\*", text)
+
+
 def test_fewer_than_five_seeds_get_no_stars_and_are_told_so(report):
     text = (report(runs(4)) / "tables/tables.md").read_text()
     assert "With fewer than 5 seeds nothing is marked" in text and not re.search(r"\d\\\*", text)
@@ -131,7 +150,7 @@ def test_tables_are_tidy_csv_markdown_and_booktabs(report):
     empty = [row for row in metrics if not row["value"]]
     assert empty and all(row["reason"] for row in empty)
     tex = (folder / "tables.tex").read_text()
-    assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == tex.count(r"\end{tabular}") > 0
+    assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == tex.count(r"\end{longtable}") > 0
     assert r"95 \% CI" in tex and not re.search(r"(?<!\\)[_#&%](?=[^\n]*\\\\)(?! )", tex.replace(" & ", " "))
 
 

@@ -38,6 +38,7 @@ def test_the_bootstrap_interval_follows_skew_and_repeats_itself():
     assert stats.bootstrap_interval(values) == (low, high)
     assert stats.bootstrap_interval([2.0] * 6) == (2.0, 2.0)
     assert stats.bootstrap_interval([1.0, 2.0, 3.0, 4.0]) is None
+    assert stats.bootstrap_interval([1.0] * 9 + [0.9]) is None  # ties: it would reach to infinity
 
 
 def by_hand(differences):
@@ -95,6 +96,10 @@ def test_a_comparison_is_paired_and_on_common_seeds():
     raw = found.mean / np.std([0.1, 0.2, 0.1], ddof=1)
     assert found.effect == pytest.approx(raw * (1 - 3 / 7)) and found.bootstrap is None
     assert stats.compare({0: 1.0}, {1: 1.0}) is None
+    two = stats.compare({0: 1.0, 1: 2.0}, {0: 0.0, 1: 0.5})
+    assert two.effect is None and two.seeds_needed is None  # two differences do not tell how much they vary
+    clear = stats.compare({s: 1 + 0.01 * s for s in range(8)}, dict.fromkeys(range(8), 0.0))
+    assert clear.seeds_needed == 6  # fewer would do for a t test, but not for the exact one
     alike = stats.compare(first, first)
     assert alike.effect is None and alike.seeds_needed is None and alike.p == 1
 

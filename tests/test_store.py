@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def test_a_result_comes_back_as_it_was(tmp_path):
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), max_size=4))
 def test_json_keeps_every_bit_of_the_accuracies(rows):
-    kept = result(accuracy=tuple(map(tuple, rows)))
+    kept = result(accuracy=tuple(map(tuple, rows)), status="diverged")
     assert RunResult.from_json(kept.to_json()) == kept
 
 
@@ -66,10 +67,23 @@ def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path):
     (tmp_path / "list.json").write_text("[1, 2]")
     (tmp_path / "field.json").write_text(whole.replace('"losses"', '"lossez"'))
     (tmp_path / "altered.json").write_text(whole.replace('"lr": 0.001', '"lr": 0.1'))
+    (tmp_path / "null.json").write_text(re.sub(r'"accuracy": \[.*?\n \]', '"accuracy": null', whole, flags=re.S))
+    (tmp_path / "ragged.json").write_text(whole.replace("0.25\n", "0.25, 0.5\n"))
+    (tmp_path / "bare.json").write_text(whole.replace('"provenance": {}', '"provenance": null'))
     (tmp_path / "binary.json").write_bytes(b"\xff\x00")
     results, damaged = store.load()
     assert len(results) == 1
-    assert {path.stem for path in damaged} == {"cut", "foreign", "list", "field", "altered", "binary"}
+    assert {path.stem for path in damaged} == {
+        "cut",
+        "foreign",
+        "list",
+        "field",
+        "altered",
+        "binary",
+        "null",
+        "ragged",
+        "bare",
+    }
     assert store.get("cut") is None
 
 

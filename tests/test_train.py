@@ -186,12 +186,13 @@ def test_mkl_is_asked_for_reproducible_products_unless_the_user_has_asked_for_so
 def test_evaluating_while_training_is_recorded_and_changes_nothing(toy_spec, toy_bits):
     spec = toy_spec("ewc+nvrm", eval_every=5)  # 16 iterations an epoch, 2 epochs, 3 tasks
     result = run_one(spec, threads=1)
-    assert [(t, i) for t, i, _ in result.trace] == [(t, i) for t in range(3) for i in (5, 10, 15, 20, 25, 30)]
+    assert [(t, i) for t, i, _ in result.trace] == [(t, i) for t in range(3) for i in (5, 10, 15, 20, 25, 30, 32)]
     assert all(len(row) == t + 1 for t, _, row in result.trace)
     assert result.provenance["weights_sha256"] == toy_bits("ewc+nvrm")
     assert result.accuracy == run_one(toy_spec("ewc+nvrm"), threads=1).accuracy
-    closest = run_one(toy_spec("ewc+nvrm", eval_every=32), threads=1)
-    assert [row for _, _, row in closest.trace] == [row[: t + 1] for t, row in enumerate(closest.accuracy)]
+    for every in (32, 1000):  # the end of a task is always there, once
+        ends = run_one(toy_spec("ewc+nvrm", eval_every=every), threads=1)
+        assert [row for _, _, row in ends.trace] == [row[: t + 1] for t, row in enumerate(ends.accuracy)]
 
 
 def test_the_untrained_network_guesses_and_the_first_tasks_are_those_of_the_whole(toy_spec):

@@ -30,13 +30,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Paired:
-    """``first`` minus ``second`` in one metric, and p adjusted for all comparisons made in that metric (Holm)."""
+    """``first`` minus ``second`` in one metric, and p adjusted for all comparisons made in that metric (Holm).
+
+    ``family`` is the number of these; ``reference`` says that tables hold ``first`` against ``second``.
+    """
 
     metric: str
     first: str
     second: str
     found: Comparison
     p_holm: float
+    family: int
+    reference: bool
 
 
 def cells(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> list[Cell]:
@@ -48,9 +53,15 @@ def cells(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> list[Ce
     return [Cell(names[cell], cell, group) for cell, group in order.items() if group]
 
 
+def reference(cell: Cell, of: Sequence[Cell]) -> Cell:
+    """Return what to hold a cell against: the first strategy with the same other settings, or else the first cell."""
+    wanted = replace(cell.spec, strategy=of[0].spec.strategy)
+    return next((other for other in of if other.spec == wanted and other is not cell), of[0])
+
+
 def pairs(of: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
-    """Return what to compare: each cell with the first, and each sum with itself less one term."""
-    chosen = [(cell, of[0]) for cell in of[1:]]
+    """Return what to compare: each cell with its reference, and each sum with itself less one term."""
+    chosen = [(cell, reference(cell, of)) for cell in of[1:]]
     for cell in of:
         for other in of:
             if _less_one_term(cell.spec, other.spec) and (cell, other) not in chosen:
@@ -66,9 +77,12 @@ def comparisons(of: Sequence[Cell], metric_names: Sequence[str]) -> list[Paired]
         for first, second in pairs(of):
             found = compare(first.values(name), second.values(name))
             if found is not None and found.n > 1:
-                made.append((first.name, second.name, found))
-        adjusted = holm([found.p for *_, found in made])
-        rows += [Paired(name, *one, p) for one, p in zip(made, adjusted, strict=True)]
+                made.append((first.name, second.name, found, second is reference(first, of)))
+        adjusted = holm([found.p for _, _, found, _ in made])
+        rows += [
+            Paired(name, first, second, found, p, len(made), held)
+            for (first, second, found, held), p in zip(made, adjusted, strict=True)
+        ]
     return rows
 
 
@@ -83,7 +97,13 @@ def less_one_term(whole: str, part: str) -> bool:
     return fewer < terms and len(terms) == len(fewer) + 1
 
 
+def but_for_values(spec: RunSpec) -> RunSpec:
+    """Return the settings that methods must share to be compared, whatever their strengths and learning rates."""
+    return replace(spec, strategy="", lr=0.0, seed=0, chosen="", eval_every=0)
+
+
 def _less_one_term(whole: RunSpec, part: RunSpec) -> bool:
     if whole.chosen and part.chosen:  # each has its own values, by the same search
-        return less_one_term(family(whole.strategy), family(part.strategy))
+        alike = but_for_values(whole) == but_for_values(part)
+        return alike and less_one_term(family(whole.strategy), family(part.strategy))
     return replace(whole, strategy=part.strategy) == part and less_one_term(whole.strategy, part.strategy)

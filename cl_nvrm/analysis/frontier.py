@@ -6,19 +6,26 @@ frontier is made of the settings that none of its others beats in both.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
-from cl_nvrm.analysis.comparisons import Cell, family, less_one_term
+import numpy as np
+
+from cl_nvrm.analysis.comparisons import Cell, but_for_values, family, less_one_term
 from cl_nvrm.analysis.stats import Comparison, compare, holm
+from cl_nvrm.labels import labels
+from cl_nvrm.spec import RunSpec
 
 PLASTICITY, STABILITY = "learning accuracy", "kept accuracy"
 FEWEST_SETTINGS = 3
+CLOSE = 0.002  # of plasticity: nearer ones are one place
+ROUNDING = 1e-9
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class AtEqualPlasticity:
-    """``first`` minus ``second`` in accuracy kept, both at a plasticity of at least ``level``."""
+    """``first`` minus ``second`` in accuracy kept, both at plasticity ``level``."""
 
     level: float
     first: str
@@ -28,12 +35,18 @@ class AtEqualPlasticity:
 
 
 def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return the cells by family, those with a stability and a plasticity only."""
-    found: dict[str, list[Cell]] = {}
+    """Return the cells by family; those with a stability and a plasticity, and all of whose runs finished.
+
+    A setting that fails on some seeds is none to recommend. Cells of one family that differ in more than strengths and
+    learning rate (epochs, say) are families of their own.
+    """
+    found: dict[RunSpec, list[Cell]] = {}
     for cell in of:
-        if cell.values(STABILITY):
-            found.setdefault(family(cell.spec.strategy), []).append(cell)
-    return found
+        if cell.values(STABILITY) and len(cell.done) == len(cell.results):
+            key = replace(but_for_values(cell.spec), strategy=family(cell.spec.strategy))
+            found.setdefault(key, []).append(cell)
+    names = labels(found)
+    return {names[key]: group for key, group in found.items()}
 
 
 def several_settings(by_family: Mapping[str, Sequence[Cell]]) -> bool:
@@ -61,55 +74,54 @@ def front(of: Sequence[Cell], without: int | None = None) -> list[tuple[Point, C
 
 
 def kept_at(of: Sequence[Cell], level: float) -> dict[int, float]:
-    """Return, by seed, the accuracy a family keeps at a plasticity of at least ``level``.
+    """Return, by seed, the accuracy a family keeps at plasticity ``level``; nothing outside its frontier's reach.
 
     Which settings make up the frontier is decided without the seed in question, so that a family gains nothing from
-    having more settings to choose the luckiest from. Between two settings the value is that of a mixture of both. Seeds
-    where the family does not reach ``level`` are left out.
+    having more settings to choose the luckiest from. Between two settings the value is that of a mixture of both.
     """
-    kept = {}
-    for seed in sorted({seed for cell in of for seed in cell.values(STABILITY)}):
-        line = front(of, without=seed)
-        if not line or line[-1][0][0] < level or any(seed not in cell.values(STABILITY) for _, cell in line):
-            continue
-        above = next(i for i, (point, _) in enumerate(line) if point[0] >= level)
-        (x, _), upper = line[above]
-        value = upper.values(STABILITY)[seed]
-        if above:
-            (x0, _), lower = line[above - 1]
-            share = (x - level) / (x - x0)
-            value += share * (lower.values(STABILITY)[seed] - value)
-        kept[seed] = value
-    return kept
-
-
-def levels(of: Sequence[Cell], count: int = 4) -> list[float]:
-    """Return whole percents of plasticity, evenly over a family's frontier: where to compare others with it."""
     line = front(of)
-    if not line:
+    if not line or not line[0][0][0] - ROUNDING <= level <= line[-1][0][0] + ROUNDING:
+        return {}
+    seeds = sorted(set.intersection(*(set(cell.values(STABILITY)) for cell in of)))
+    return {seed: _read_off(front(of, without=seed) or line, level, seed) for seed in seeds}
+
+
+def _read_off(line: Sequence[tuple[Point, Cell]], level: float, seed: int) -> float:
+    xs = [x for (x, _), _ in line]
+    ys = [cell.values(STABILITY)[seed] for _, cell in line]
+    return float(np.interp(level, xs, ys))  # the ends hold beyond it, where one seed less moved them
+
+
+def levels(first: Sequence[Cell], second: Sequence[Cell]) -> list[float]:
+    """Return where to compare two families: in the middle and at the upper end of the plasticity both reach."""
+    lines = [[x for (x, _), _ in front(of)] for of in (first, second)]
+    if not all(lines):
         return []
-    low, high = (int(100 * line[end][0][0]) for end in (0, -1))
-    step = max(1, -(-(high - low) // max(1, count - 1)))
-    return [percent / 100 for percent in range(high, low - 1, -step)][::-1]
+    low, high = max(line[0] for line in lines), min(line[-1] for line in lines)
+    if low > high:
+        return []
+    return [high] if high - low < CLOSE else [(low + high) / 2, high]
 
 
-def at_equal_plasticity(by_family: dict[str, list[Cell]], baseline: str) -> list[AtEqualPlasticity]:
-    """Compare families at equal plasticity: each with the baseline, and each sum with itself less one term.
+def at_equal_plasticity(by_family: dict[str, list[Cell]]) -> list[AtEqualPlasticity]:
+    """Compare families at equal plasticity: each with the first, and each sum with itself less one term.
 
-    p is adjusted for all comparisons made.
+    Where the frontiers of two have no plasticity in common, there is no row. p is adjusted for all rows.
     """
     names = list(by_family)
-    chosen = [(name, baseline) for name in names if name != baseline]
-    for whole in names:
-        for part in names:
-            if less_one_term(whole, part) and (whole, part) not in chosen:
-                chosen.append((whole, part))
+    chosen = [(name, names[0]) for name in names[1:]]
+    for whole, part in product(names, names):
+        first, second = by_family[whole][0].spec, by_family[part][0].spec
+        if less_one_term(family(first.strategy), family(second.strategy)) and (whole, part) not in chosen:
+            chosen.append((whole, part))
     made = []
-    for level in levels(by_family[baseline]):
-        at_level = {name: kept_at(of, level) for name, of in by_family.items()}
-        for first, second in chosen:
-            found = compare(at_level[first], at_level[second])
+    for one, other in chosen:
+        first_cells, second_cells = by_family[one], by_family[other]
+        if but_for_values(first_cells[0].spec) != but_for_values(second_cells[0].spec):
+            continue
+        for level in levels(first_cells, second_cells):
+            found = compare(kept_at(first_cells, level), kept_at(second_cells, level))
             if found is not None and found.n > 1:
-                made.append((level, first, second, found))
+                made.append((level, one, other, found))
     adjusted = holm([found.p for *_, found in made])
-    return [AtEqualPlasticity(*one, p) for one, p in zip(made, adjusted, strict=True)]
+    return [AtEqualPlasticity(*row, p) for row, p in zip(made, adjusted, strict=True)]

@@ -9,6 +9,7 @@ from scipy import stats
 
 Interval = tuple[float, float]
 FEWEST = 5  # below, no test is worth its stars
+FEWEST_EXACT = 6  # seeds with which the exact test can reach 0.05
 EXACT_UP_TO = 16
 RESAMPLES = 9999
 
@@ -28,7 +29,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int = 0) -> Interval | None:
-    """Return the studentised bootstrap confidence interval of the mean; None for fewer than five values.
+    """Return the studentised bootstrap confidence interval of the mean; None for fewer than five values, or many ties.
 
     Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5. Of the bootstrap's intervals the one
     that still covers as often as it says with five trials (widened percentiles do in 91 %), and closer than Student's
@@ -47,7 +48,8 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     constant = np.ptp(drawn, axis=1) == 0
     ratios = np.where(constant, np.copysign(np.inf, gaps), gaps / np.where(constant, 1, spreads))
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return float(mean - high * spread), float(mean - low * spread)
+    ends = float(mean - high * spread), float(mean - low * spread)
+    return ends if all(map(math.isfinite, ends)) else None  # too many resamples of one value alone
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -108,7 +110,8 @@ def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int 
 class Comparison:
     """A paired difference over ``n`` seeds: mean, 95 % intervals, exact p, effect size, seeds needed to see it.
 
-    ``effect`` is the mean difference over its standard deviation, with Hedges' correction for small samples.
+    ``effect`` is the mean difference over its standard deviation, with Hedges' correction for small samples, from three
+    seeds on. ``seeds_needed`` are for a single test, and at least the six the exact one needs.
     """
 
     n: int
@@ -128,7 +131,7 @@ def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | N
     differences = [first[seed] - second[seed] for seed in seeds]
     n = len(differences)
     mean, sd = mean_sd(differences)
-    raw = mean / sd if n > 1 and sd > 0 else None
+    raw = mean / sd if n > 2 and sd > 1e-12 * abs(mean) else None
     return Comparison(
         n=n,
         mean=mean,
@@ -136,7 +139,7 @@ def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | N
         bootstrap=bootstrap_interval(differences),
         p=sign_flip_p(differences),
         effect=None if raw is None else raw * (1 - 3 / (4 * (n - 1) - 1)),
-        seeds_needed=None if raw is None else seeds_needed(raw),
+        seeds_needed=None if raw is None or (needed := seeds_needed(raw)) is None else max(FEWEST_EXACT, needed),
     )
 
 

@@ -3,13 +3,17 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 
 from cl_nvrm.analysis.metrics import summary
 from cl_nvrm.report.sections import Section, Table
+from cl_nvrm.spec import RunResult, RunSpec
 
+_SETTINGS = ("run", *(field.name for field in fields(RunSpec)))
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "<": r"$<$", ">": r"$>$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "\0": "{}", "<": r"$<$", ">": r"$>$",
 }  # fmt: skip
 
 
@@ -35,34 +39,34 @@ def _row(texts: Iterable[str]) -> str:
 
 
 def _marked(text: str) -> str:
-    for sign in "\\|*_<`":
+    for sign in "\\|*_<`[]~&":
         text = text.replace(sign, f"\\{sign}")
     return text.replace("\n", " ")
 
 
 def latex(sections: Sequence[Section]) -> str:
-    """Return all tables as LaTeX, for a document that loads ``booktabs``."""
+    """Return all tables as LaTeX, for a document that loads ``booktabs`` and ``longtable``."""
     parts = []
     for section in sections:
         for table in section.tables:
             columns = "l" + "r" * (len(table.header) - 1)
             body = "\n".join(f"{' & '.join(_latexed(entry.text) for entry in row)} \\\\" for row in table.rows)
             parts.append(
-                f"% {section.title.replace(chr(10), ' ')}: {table.title}\n\\begin{{table}}\n\\centering\n"
-                f"\\caption{{{_latexed(section.title)}: {_latexed(table.title)}. {_latexed(table.note)}}}\n"
-                f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(map(_latexed, table.header))} \\\\\n"
-                f"\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
+                f"% {section.title.replace(chr(10), ' ')}: {table.title}\n\\begin{{longtable}}{{{columns}}}\n"
+                f"\\caption{{{_latexed(section.title)}: {_latexed(table.title)}. {_latexed(table.note)}}} \\\\\n"
+                f"\\toprule\n{' & '.join(map(_latexed, table.header))} \\\\\n"
+                f"\\midrule\n\\endhead\n{body}\n\\bottomrule\n\\end{{longtable}}\n"
             )
     return "\n".join(parts)
 
 
 def _latexed(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in text).replace("\n", " ")
+    return "".join(LATEX.get(sign, sign) for sign in text.replace("--", "-\0-")).replace("\n", " ")
 
 
 def accuracy_csv(sections: Sequence[Section]) -> str:
     """Return R[t][k] of every run, one row a number."""
-    header = ("run", "benchmark", "dataset", "strategy", "lr", "seed", "status", "after_task", "task", "accuracy")
+    header = (*_SETTINGS, "status", "after_task", "task", "accuracy")
     rows = (
         (*_run(result), result.status, t, k, value)
         for section in sections
@@ -75,7 +79,7 @@ def accuracy_csv(sections: Sequence[Section]) -> str:
 
 def metrics_csv(sections: Sequence[Section]) -> str:
     """Return every metric of every run, one row a number, empty with a reason where it is not defined."""
-    header = ("run", "benchmark", "dataset", "strategy", "lr", "seed", "metric", "value", "reason")
+    header = (*_SETTINGS, "metric", "value", "reason")
     rows = (
         (*_run(result), name, "" if found.value is None else found.value, found.reason or "")
         for section in sections
@@ -85,9 +89,9 @@ def metrics_csv(sections: Sequence[Section]) -> str:
     return _csv(header, rows)
 
 
-def _run(result) -> tuple[object, ...]:  # type: ignore[no-untyped-def]
-    spec = result.spec
-    return result.id, spec.benchmark, spec.dataset, spec.strategy, spec.lr, spec.seed
+def _run(result: RunResult) -> tuple[object, ...]:
+    settings = asdict(result.spec)
+    return result.id, *(settings[name] for name in _SETTINGS[1:])
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -64,9 +64,11 @@ def _figures(section: Section) -> list[tuple[str, str, bool]]:
     ]
     if several_settings(section.by_family):
         drawn.append(("What each method keeps, against how well it learns", figures.frontier(section.by_family, "")))
-    if any(cell.spec.eval_every for cell in section.cells):
+    finished = [result for cell in section.cells for result in cell.done]
+    if any(result.trace for result in finished):
         drawn.append(("Accuracy on the first task while training", figures.trace_curve(section.results, names, "")))
-    drawn.append(("Learning curves: training loss", figures.loss_curve(section.results, names, "")))
+    if any(any(task) for result in finished for task in result.losses):
+        drawn.append(("Learning curves: training loss", figures.loss_curve(section.results, names, "")))
     with matplotlib.rc_context({"svg.hashsalt": "cl_nvrm", "svg.fonttype": "none"}):
         return [
             (caption, _svg(figure, f"{section.name}-{k}"), figure.get_figwidth() > HALF_PAGE)
@@ -79,6 +81,7 @@ def _svg(figure: Figure, prefix: str) -> str:
     figure.patch.set_alpha(0)
     for text in figure.findobj(Text):
         text.set_color(INK)
+        text.set_parse_math(False)  # a name with dollar signs is a name
     for axis in figure.axes:
         axis.patch.set_alpha(0)
         axis.tick_params(color=INK, labelcolor=INK)
@@ -100,7 +103,8 @@ def _matrices(section: Section) -> list[tuple[str, list[list[float]]]]:
     shown = []
     for cell in section.cells:
         if cell.done:
-            shown.append((cell.name, np.mean([result.accuracy for result in cell.done], axis=0).tolist()))
+            alike = [r.accuracy for r in cell.done if len(r.accuracy) == len(cell.done[0].accuracy)]
+            shown.append((cell.name, np.mean(alike, axis=0).tolist()))
     return shown
 
 

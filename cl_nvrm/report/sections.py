@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cl_nvrm.analysis.comparisons import Cell, Paired, cells, comparisons
 from cl_nvrm.analysis.frontier import AtEqualPlasticity, at_equal_plasticity, families, several_settings
 from cl_nvrm.analysis.metrics import METRICS, metric
-from cl_nvrm.analysis.stats import FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
+from cl_nvrm.analysis.stats import EXACT_UP_TO, FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
 from cl_nvrm.labels import labels, setting
 from cl_nvrm.spec import RunResult
 
@@ -72,10 +72,10 @@ def _section(number: int, results: list[RunResult]) -> Section:
     if compared:
         tables.append(_differences(compared))
     if len(by_family) > 1 and several_settings(by_family):
-        tables.append(_equal_plasticity(at_equal_plasticity(by_family, next(iter(by_family)))))
+        tables.append(_equal_plasticity(at_equal_plasticity(by_family)))
     settings = spec.benchmark.partition(":")[2]
-    scenario = results[0].provenance.get("scenario", "")
-    chance = results[0].provenance.get("chance")
+    told = next((r.provenance for r in results if "scenario" in r.provenance), {})
+    scenario, chance = told.get("scenario", ""), told.get("chance")
     about = ". ".join(
         text
         for text in (
@@ -90,11 +90,7 @@ def _section(number: int, results: list[RunResult]) -> Section:
 
 
 def _summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
-    marks = {
-        (row.metric, row.first): stars(row.p_holm, row.found.n)
-        for row in reversed(compared)
-        if row.second == of[0].name
-    }
+    marks = {(row.metric, row.first): stars(row.p_holm, row.found.n) for row in compared if row.reference}
     defined = [name for name in METRICS if any(cell.values(name) for cell in of)]
     rows = []
     for cell in of:
@@ -118,14 +114,23 @@ def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
         if not any(cell.values(name) for cell in of):
             reasons = sorted({metric(name, r).reason or "" for cell in of for r in cell.results})
             note += f" No {name}: {'; '.join(reasons)}."
-    least = min((row.found.n for row in compared), default=0)
-    if compared and least < FEWEST:
-        return f"{note} With fewer than {FEWEST} seeds nothing is marked as significant; some here have {least}."
-    if compared:
+    held = [row for row in compared if row.reference]
+    if any(row.found.n >= FEWEST for row in held):
         note += (
-            f" Against {of[0].name} on the same seeds: * p < 0.05, ** p < 0.01, *** p < 0.001 (exact sign-flip test, "
-            "adjusted after Holm for all comparisons made in a metric)."
+            f" Against {of[0].name.partition(',')[0]} with the same other settings, where there is one, on the same "
+            "seeds: * p < 0.05, ** p < 0.01, *** p < 0.001 (sign-flip test, adjusted after Holm for all comparisons "
+            "made in a metric)."
         )
+        out_of_reach = [row for row in held if row.family * 2.0 ** (1 - min(row.found.n, EXACT_UP_TO)) >= 0.05]
+        if out_of_reach:
+            worst = out_of_reach[0]
+            note += (
+                f" With {worst.found.n} seeds and {worst.family} comparisons even the clearest difference has an "
+                f"adjusted p of {worst.family * 2.0 ** (1 - worst.found.n):.2f}: no star can appear."
+            )
+    few = {row.found.n for row in held if row.found.n < FEWEST}
+    if few:
+        note += f" With fewer than {FEWEST} seeds nothing is marked as significant; some here have {min(few)}."
     return note
 
 
@@ -165,9 +170,11 @@ def _differences(compared: Sequence[Paired]) -> Table:
         "seeds needed", "n",
     )  # fmt: skip
     note = (
-        "Paired by seed. p: exact sign-flip test, adjusted after Holm for all rows of a metric; its smallest raw value "
-        "with n seeds is 2^(1-n). Effect size: mean over standard deviation of the differences, Hedges' correction. "
-        "Seeds needed: for a paired t test to see this difference with power 0.8 at level 0.05."
+        "Paired by seed. p: sign-flip test, exact up to 16 seeds (its smallest raw value with n seeds is 2^(1-n)), "
+        "with 9,999 random signs beyond; adjusted after Holm for all rows of a metric. Effect size: mean over standard "
+        "deviation of the differences, Hedges' correction. Seeds needed: for one such comparison, before Holm, to have "
+        "p < 0.05 with power 0.8 (paired t test; at least the six the exact test needs). No bootstrap interval: fewer "
+        "than five seeds, or too many equal values."
     )
     return Table("differences", "Differences", header, tuple(rows), note)
 
@@ -176,7 +183,7 @@ def _equal_plasticity(compared: Sequence[AtEqualPlasticity]) -> Table:
     rows = [
         (
             Entry(f"{row.first} - {row.second}"),
-            Entry(f"{100 * row.level:.0f}", row.level),
+            Entry(f"{100 * row.level:.2f}", row.level),
             Entry(f"{100 * row.found.mean:+.2f}{stars(row.p_holm, row.found.n)}", row.found.mean),
             _ends(_points(row.found.t)),
             Entry(f"{row.p_holm:.3g}", row.p_holm),
@@ -186,8 +193,10 @@ def _equal_plasticity(compared: Sequence[AtEqualPlasticity]) -> Table:
     ]
     header = ("difference", "learning accuracy (%)", "points kept", "95 % CI (t)", "p (Holm)", "n")
     note = (
-        "Accuracy kept at the end on all tasks but the last, at the same accuracy on tasks just learned. Each method's "
-        "frontier over its settings is found without the seed it is then read off for; p is adjusted for all rows."
+        "Accuracy kept at the end on all tasks but the last, at the same accuracy on tasks just learned: in the middle "
+        "and at the upper end of what the frontiers of both methods reach; methods whose frontiers share no such "
+        "accuracy have no row. Each frontier is found without the seed it is then read off for; settings with a run "
+        "that did not finish are left out; p is adjusted for all rows."
     )
     return Table("equal-plasticity", "At equal plasticity", header, tuple(rows), note)
 
