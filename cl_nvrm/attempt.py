@@ -4,6 +4,7 @@ A group of specs that differ in nothing but their seed is trained as one stack, 
 """
 
 import hashlib
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from cl_nvrm.claim import claim
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import Diverged, UserError
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
 
 Group = tuple[RunSpec, ...]
+ALONE = threading.Lock()  # a run seeds its process's global generators: two threads of one worker would share them
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,25 @@ class Attempt:
             return specs, results
 
     def _results(self, specs: Group) -> list[RunResult]:
-        if len(specs) > 1:
-            try:
-                return self._trained(specs)
-            except Exception as problem:
-                if self.stacked or not isinstance(problem, UserError):
-                    return [self._failed(spec, problem) for spec in specs]
-        results = []
-        for spec in specs:
-            try:
-                results += self._trained((spec,))
-            except Exception as problem:
-                results.append(self._failed(spec, problem))
-        return results
+        with ALONE:
+            if len(specs) > 1:
+                try:
+                    return self._trained(specs)
+                except Exception as problem:
+                    if self.stacked and not isinstance(problem, Diverged):
+                        return [self._failed(spec, problem) for spec in specs]
+                    # One trial must not take the others with it: each by itself, then.
+            results = []
+            for spec in specs:
+                try:
+                    results += self._trained((spec,))
+                except Exception as problem:
+                    results.append(self._failed(spec, problem))
+            return results
 
     def _trained(self, specs: Group) -> list[RunResult]:
         # Imported here: the process that only hands out runs need not load Avalanche.
+        from cl_nvrm.checkpoint import drop
         from cl_nvrm.stack import run_stack
         from cl_nvrm.train import History, run_one
 
@@ -83,7 +88,12 @@ class Attempt:
         options |= {"on_task": on_task, "checkpoint": path}
         for spec in specs:
             self._log(spec, "resume" if path and path.is_file() else "start", strategy=spec.strategy, seed=spec.seed)
-        results = run_stack(specs, **options) if len(specs) > 1 else [run_one(specs[0], **options)]
+        try:
+            results = run_stack(specs, **options) if len(specs) > 1 else [run_one(specs[0], **options)]
+        except Exception:
+            if path:
+                drop(path)  # the next attempt starts over, rather than at what led here
+            raise
         for result in results:
             result.to_json()  # a plug-in whose diagnostics are no finite numbers fails here, not in the store
             if self._sees_store:

@@ -4,15 +4,20 @@ A claim is an advisory lock on a file. The system lets go of it when its holder 
 never stale; the file itself is removed with the claim.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cl_nvrm.errors import UserError
+
 try:
     import fcntl
 except ModuleNotFoundError:  # not on this system: runs are then not claimed
     fcntl = None  # type: ignore[assignment]
+
+UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
@@ -39,8 +44,19 @@ def _locked(path: Path, *, wait: bool) -> int | None:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:  # the folder went with another claim, just now
             continue
+        except PermissionError as problem:
+            if not wait:
+                return None  # somebody else's
+            raise UserError(f"Cannot claim a run with {path} ({problem.strerror}); it is another user's") from problem
+        except OSError as problem:
+            raise UserError(f"Cannot write {path} ({problem.strerror}); the runs stored before are kept") from problem
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except OSError as problem:
+                if problem.errno in UNSUPPORTED:
+                    return descriptor  # a file system without locks: as on a system without them
+                raise
             # The holder before may have removed the file while this one waited: then the lock is on nothing.
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(descriptor).st_ino:

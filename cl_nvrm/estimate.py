@@ -1,5 +1,6 @@
 """Estimate: how long runs will take, from runs like them in the store or from a few steps of their own."""
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def seconds(
     """Return about how many seconds each run takes in one process, by id.
 
     Runs that differ in their values, learning rate and seed only take the same time. Where the store holds finished
-    ones, it is their median, else it is measured.
+    ones, it is their median, else it is measured; NaN if its first steps fail.
     """
     known: dict[RunSpec, list[float]] = {}
     for result in stored:
@@ -32,7 +33,10 @@ def seconds(
     about = {like: statistics.median(times) for like, times in known.items()}
     for spec in specs:
         if _like(spec) not in about:
-            about[_like(spec)] = measured(spec, data_dir, device, threads)
+            try:
+                about[_like(spec)] = measured(spec, data_dir, device, threads)
+            except Exception:  # a run that cannot be trained will say so itself
+                about[_like(spec)] = math.nan
     return {spec.id: about[_like(spec)] for spec in specs}
 
 

@@ -30,6 +30,8 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     """
     strategies = [terms for text in arguments.strategy for terms in compose.grid(text, arguments.flags)]
     _check_flags(arguments.flags, strategies)
+    if arguments.scheduler and arguments.backend == "loky":
+        raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
     device = device_named(arguments.device)
     term = compose.parse("benchmarks", arguments.benchmark, {"tasks": str(arguments.tasks)} if arguments.tasks else {})
     if arguments.tasks and "tasks" not in term.settings:

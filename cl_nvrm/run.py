@@ -1,6 +1,7 @@
 """``python -m cl_nvrm.run``: arguments to specs, specs through a sweep, results to tables and figures."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from cl_nvrm.labels import Labels, labels, setting, short_name
 from cl_nvrm.plan import Plan, plan
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
+from cl_nvrm.track import Tracking
 
 if TYPE_CHECKING:
     from cl_nvrm.analysis.comparisons import Cell
@@ -53,7 +55,11 @@ def _run(arguments: Arguments, errors: Console) -> int:
     if arguments.list is not None:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
-    planned = plan(arguments, lambda line: errors.print(f"note: {line}", soft_wrap=True, highlight=False))
+
+    def warn(line: str) -> None:
+        errors.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
+
+    planned = plan(arguments, warn)
     specs, names = planned.specs, planned.names
     if not arguments.quiet:
         errors.print(planned.about, soft_wrap=True, highlight=False, markup=False)
@@ -62,10 +68,13 @@ def _run(arguments: Arguments, errors: Console) -> int:
         _dry_run(arguments, planned, store)
         return 0
     store.prepare()
+    tracking = Tracking(arguments.track, store.folder, warn)
     if arguments.tune:
         specs = _tuned(arguments, planned, errors)
         names = labels(specs)
-    results = _sweep(arguments, planned.device, specs, names, store, errors)
+    results = _sweep(arguments, planned.device, specs, names, store, errors, tracking)
+    for result in results:
+        tracking.tell(result, names[result.spec.cell], store.events(result.id).read(), again=False)
     for result in results:
         if "traceback" in result.provenance:
             log = store.folder / f"{result.id}.failed.txt"
@@ -81,12 +90,15 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     from cl_nvrm import estimate, tables
 
     stored = {result.id: result for result in store.load()[0]}
-    to_do = [spec for spec in planned.specs if arguments.fresh or spec.id not in stored]
+    # What tuning will choose, and whether it is stored, is not known yet.
+    to_do = [spec for spec in planned.specs if arguments.fresh or arguments.tune or spec.id not in stored]
     workers = _workers(arguments, planned.device)
     jobs, threads = workers.for_runs(len(to_do))
     about = estimate.seconds(to_do, list(stored.values()), arguments.data_dir, planned.device, threads)
     for spec in planned.specs:
         state = f"to do, {tables.duration(about[spec.id])}" if spec.id in about else "stored"
+        if arguments.tune:
+            state = f"to be tuned, {tables.duration(about.get(spec.id, math.nan))}"
         print(f"{spec.id}  {state}  seed {spec.seed}  lr {spec.lr:g}  {spec.strategy}")
     at_once = f"{jobs} at once" if jobs > 0 else "on the cluster, one at a time"
     total = tables.duration(sum(about.values()) / max(1, jobs))
@@ -107,7 +119,7 @@ def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec
     runs.prepare()
 
     def run(trials: list[RunSpec]) -> list[RunResult]:
-        return _sweep(replace(arguments, fresh=False, track=[]), planned.device, trials, labels(trials), runs, errors)
+        return _sweep(replace(arguments, fresh=False), planned.device, trials, labels(trials), runs, errors)
 
     tune(list(searches.values()), run)
     for search in searches.values():
@@ -119,23 +131,27 @@ def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec
 
 
 def _sweep(
-    arguments: Arguments, device: str, specs: list[RunSpec], names: Labels, store: Store, errors: Console
+    arguments: Arguments,
+    device: str,
+    specs: list[RunSpec],
+    names: Labels,
+    store: Store,
+    errors: Console,
+    tracking: Tracking | None = None,
 ) -> list[RunResult]:
     from cl_nvrm.progress import SweepProgress
     from cl_nvrm.sweep import sweep
-    from cl_nvrm.track import tracker
 
     workers = _workers(arguments, device)
     missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
         errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
-    trackers = [tracker(kind, store.folder) for kind in arguments.track]
     with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
 
         def done(result: RunResult) -> None:
             progress.done(result)
-            for one in trackers if result.status == "done" else ():
-                one.write(result, names[result.spec.cell], store.events(result.id).read())
+            if tracking is not None:
+                tracking.tell(result, names[result.spec.cell], store.events(result.id).read())
 
         return sweep(specs, store, workers, fresh=arguments.fresh, on_result=done, on_progress=progress.part)
 

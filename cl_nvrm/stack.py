@@ -5,6 +5,7 @@ over all. Each member keeps its own seeds, data, batch order and noise, so it be
 up to the rounding of differently shaped matrix products.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -17,9 +18,9 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
-from cl_nvrm import compose
+from cl_nvrm import catalog, compose
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import Diverged, UserError
 from cl_nvrm.evaluate import Trace
 from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.spec import RunResult, RunSpec
@@ -32,7 +33,6 @@ from cl_nvrm.train import (
     build_model,
     circumstances,
     result_of,
-    run_one,
     run_seeds,
     strategy_arguments,
     train_tasks,
@@ -112,8 +112,14 @@ def stacked(members: Sequence[nn.Module]) -> Any:
 
 
 def stackable(spec: RunSpec) -> bool:
-    """Return whether the spec's strategy works on stacked weights: each of its plug-ins says ``elementwise``."""
+    """Return whether a spec's plug-ins work on stacked weights, as each says (``elementwise``), and its optimizer does.
+
+    An optimizer's module says so by ELEMENTWISE.
+    """
     terms = compose.strategy(spec.strategy)
+    optimizer = catalog.maker("optimizers", compose.parse("optimizers", spec.optimizer).name)
+    if not getattr(inspect.getmodule(optimizer), "ELEMENTWISE", False):
+        return False
     return all(made is None or getattr(made, "elementwise", False) for made in (term.make(seed=0) for term in terms))
 
 
@@ -128,14 +134,16 @@ def run_stack(
 ) -> list[RunResult]:
     """Train runs that differ in nothing but their seed as one; arguments as for ``run_one``.
 
-    If a trial diverges, all are run again, one by one: the others then end as they should. UserError if the strategy
-    or the model cannot be stacked. The seconds of each result are its share of the stack's.
+    Diverged if a trial does: run one by one, the others then end as they should. UserError if the strategy, the
+    optimizer or the model cannot be stacked. The seconds of each result are its share of the stack's.
     """
     first = specs[0]
     if any(replace(spec, seed=first.seed) != first for spec in specs):
         raise ValueError("only runs that differ in nothing but their seed can be stacked")
     if not stackable(first):
-        raise UserError(f"'{first.strategy}' has a plug-in that cannot work on stacked trials; write --stack off")
+        raise UserError(
+            f"'{first.strategy}' has a plug-in or an optimizer that cannot work on stacked trials; write --stack off"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     built = [build_benchmark(spec, data_dir, device) for spec in specs]
@@ -155,7 +163,7 @@ def run_stack(
 
     training, history = train_tasks(build, checkpoint, on_task)
     if history.status == "diverged":
-        return [run_one(spec, data_dir=data_dir, device=device, threads=threads) for spec in specs]
+        raise Diverged(f"a trial of the stack diverged ({history.error})")
     results = []
     for trial, (spec, (benchmark, images), member) in enumerate(
         zip(specs, built, training.strategy.model.members(), strict=True)

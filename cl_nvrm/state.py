@@ -8,6 +8,7 @@ frozen dataclasses) stays as it is in the fresh one. Anything else is NotPlain: 
 import json
 import math
 import random
+from collections import OrderedDict
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -49,14 +50,14 @@ class Packer:
             return {"array": self._tensor(torch.from_numpy(np.ascontiguousarray(value)))["tensor"]}
         if isinstance(value, torch.Generator):
             return {"generator": self._tensor(value.get_state())["tensor"], "device": str(value.device)}
-        if isinstance(value, dict):
+        if type(value) in (dict, OrderedDict):
             return {"dict": [[self.pack(key), self.pack(item)] for key, item in value.items()]}
         if type(value) in (list, tuple, set):
             return {type(value).__name__: [self.pack(item) for item in value]}
         if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
             return {"state": self.pack(dict(value.state_dict()))}
         if isinstance(value, FIXED) or getattr(type(value), "__dataclass_params__", _Thawed).frozen:
-            return {"fixed": type(value).__name__}
+            return {"fixed": _told(value)}
         raise NotPlain(f"a {type(value).__name__}")
 
     def attributes(self, thing: Any) -> Any:
@@ -116,6 +117,8 @@ class Unpacker:
                 fresh.load_state_dict(self.unpack(content))
                 return fresh
             case "fixed":
+                if content != _told(fresh):
+                    raise NotPlain(f"{content}, where a new plug-in has {_told(fresh)}")
                 return fresh
         raise NotPlain(f"'{kind}'")
 
@@ -127,6 +130,11 @@ class Unpacker:
         values = {name: self.unpack(item, vars(thing).get(name)) for name, item in tree["attributes"]}
         vars(thing).clear()
         vars(thing).update(values)
+
+
+def _told(value: Any) -> str:
+    name = getattr(value, "__qualname__", None)
+    return f"{getattr(value, '__module__', '')}.{name}" if name else repr(value)
 
 
 def random_states() -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Store:
         except OSError as problem:
             reason = problem.strerror or str(problem)
             raise UserError(f"Cannot write {path} ({reason}); the runs stored before are kept") from problem
+        (self.folder / f"{result.id}.failed.txt").unlink(missing_ok=True)  # of an earlier attempt
         return path
 
     def get(self, run_id: str) -> RunResult | None:

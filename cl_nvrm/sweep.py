@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import joblib
 
 from cl_nvrm.attempt import Attempt
+from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.store import Store
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,11 @@ def sweep(
         threads=threads,
         stacked=workers.stack == "on",
         fresh=fresh,
-        progress=on_progress if jobs == 1 else None,
+        progress=on_progress if jobs == 1 and workers.backend == "loky" else None,
     )
     # Ray's joblib backend hands results over at the end only; its workers store them as they come, like all others.
     results_as = "list" if workers.backend == "ray" else "generator_unordered"
-    with _engine(workers):
+    with _engine(workers), _workers_alive():
         for wait in (False, True):
             calls = [joblib.delayed(attempt)(group, wait=wait) for group in groups]
             groups = []
@@ -101,8 +103,9 @@ def sweep(
                 if found is None:
                     groups.append(group)
                 for result in found or ():
-                    if result.status != "failed" and (fresh or store.get(result.id) is None):
-                        store.save(result)
+                    if result.status != "failed" and store.get(result.id) != result:
+                        with claim(store.claim_path(result.id), wait=True):
+                            store.save(result)
                     results[result.id] = result
                     on_result(result)
     store.clean()
@@ -141,3 +144,14 @@ def _engine(workers: Workers) -> Iterator[None]:
             ) from problem
         closing.enter_context(joblib.parallel_config(backend=backend))
         yield
+
+
+@contextmanager
+def _workers_alive() -> Iterator[None]:
+    try:
+        yield
+    except BrokenExecutor as problem:
+        raise UserError(
+            "a worker process was killed, perhaps for want of memory; finished runs are stored. Give the same command "
+            "again with fewer --jobs"
+        ) from problem

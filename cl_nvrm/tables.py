@@ -1,5 +1,6 @@
 """What a sweep shows: a table a strategy for people, one JSON object for programs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -78,7 +79,9 @@ def _seeds(found: Comparison) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write about how long something takes."""
+    """Write about how long something takes; NaN if that is not known."""
+    if math.isnan(seconds):
+        return "time unknown"
     if seconds < 90:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

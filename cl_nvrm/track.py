@@ -4,7 +4,8 @@ Each reads the same log (``events``), so that switching a tracker on changes not
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
@@ -12,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
+from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult
 
@@ -21,6 +23,9 @@ Scalar = tuple[str, int, float, float]  # name, step, value, seconds since 1970
 
 class Tracker(Protocol):
     """Whatever a finished run is told to."""
+
+    def knows(self, run_id: str) -> bool:
+        """Return whether the run was handed on before, as far as can be seen here."""
 
     def write(self, result: RunResult, name: str, events: Events) -> None:
         """Hand on a run, called ``name``, with its events."""
@@ -34,6 +39,28 @@ def tracker(kind: str, folder: Path) -> Tracker:
         return kinds[kind](folder)
     except ImportError as problem:
         raise UserError(f"--track {kind} needs more: pip install 'cl_nvrm[{kind}]'") from problem
+
+
+class Tracking:
+    """Several trackers under ``folder``; one that fails is reported to ``warn``, once, and left out from then on."""
+
+    def __init__(self, kinds: Iterable[str], folder: Path, warn: Callable[[str], None]) -> None:
+        self.trackers = {kind: tracker(kind, folder) for kind in kinds}
+        self.warn = warn
+        self.told: set[str] = set()
+
+    def tell(self, result: RunResult, name: str, events: Events, *, again: bool = True) -> None:
+        """Hand on a finished run; not ``again``: only to those that do not know it."""
+        if result.status != "done" or (result.id in self.told and not again):
+            return
+        self.told.add(result.id)
+        for kind, one in list(self.trackers.items()):
+            try:
+                if again or not one.knows(result.id):
+                    one.write(result, name, events)
+            except Exception as problem:  # whatever somebody else's service does: the runs go on
+                self.warn(f"--track {kind}: {type(problem).__name__}: {problem}; no more of it in this command")
+                del self.trackers[kind]
 
 
 def scalars(result: RunResult, events: Events) -> Iterator[Scalar]:
@@ -59,6 +86,10 @@ class TensorBoard:
 
         self.folder, self.writer = folder / "tensorboard", SummaryWriter
 
+    def knows(self, run_id: str) -> bool:
+        """Return whether the run has a folder."""
+        return (self.folder / run_id).is_dir()
+
     def write(self, result: RunResult, name: str, events: Events) -> None:
         """Write the run's scalars, and its name as text."""
         with self.writer(str(self.folder / result.id)) as writer:
@@ -73,7 +104,13 @@ class WandB:
     def __init__(self, folder: Path) -> None:
         import wandb
 
+        if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
+            raise UserError("--track wandb: not logged in; run 'wandb login', or set WANDB_MODE=offline")
         self.folder, self.wandb = folder, wandb
+
+    def knows(self, run_id: str) -> bool:
+        """Return whether the run left a folder here."""
+        return any((self.folder / "wandb").glob(f"*run-*-{run_id}"))
 
     def write(self, result: RunResult, name: str, events: Events) -> None:
         """Write the run's settings and scalars."""
@@ -94,15 +131,23 @@ class Csv:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "events.csv"
 
+    def knows(self, run_id: str) -> bool:
+        """Return whether the run has rows."""
+        return any(row[0] == run_id for row in self._rows())
+
     def write(self, result: RunResult, name: str, events: Events) -> None:
         """Write the run's scalars as rows."""
-        kept = []
-        if self.file.is_file():
-            with self.file.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.reader(file) if row and row[0] not in ("run", result.id)]
         about = (result.id, name, result.spec.seed)
         rows = [(*about, tag, step, value, when) for tag, step, value, when in scalars(result, events)]
         new = self.file.with_suffix(".new")
-        with new.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([self.HEADER, *kept, *rows])
-        new.replace(self.file)
+        with claim(self.file.with_suffix(".claim"), wait=True):
+            kept = [row for row in self._rows() if row[0] != result.id]
+            with new.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([self.HEADER, *kept, *rows])
+            new.replace(self.file)
+
+    def _rows(self) -> list[list[str]]:
+        if not self.file.is_file():
+            return []
+        with self.file.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.reader(file) if row and row[0] != "run"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from cl_nvrm import catalog, compose
 from cl_nvrm.analysis.metrics import metric
+from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec, derived_seed
 
@@ -52,22 +53,40 @@ class Search:
             spec,
             benchmark=_held_out(spec.benchmark, budget.holdout),
             first_tasks=budget.tasks,
+            eval_every=0,
             seed=FIRST_SEED,
             chosen="",
         )
         key = repr((held_out, sorted(self.ranges.items()), budget.seeds))
         self.held_out = held_out
         self.name = hashlib.sha256(key.encode()).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(folder / f"{self.name}.log")))
-        self.study = optuna.create_study(
-            storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
-        )
-        if not self.study.trials:
-            self.study.enqueue_trial(values(spec, self.ranges))
+        first = values(spec, self.ranges)
+        for name, value in first.items():
+            if not value > 0:
+                raise UserError(f"--tune searches {name} on a logarithmic scale; give it a start above 0, or none")
+        journal = folder / f"{self.name}.log"
+        self.claim = folder / f"{self.name}.claim"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with claim(self.claim, wait=True):
+                storage = JournalStorage(JournalFileBackend(str(journal)))
+                self.study = optuna.create_study(
+                    storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
+                )
+                if not self.study.trials:
+                    self.study.enqueue_trial(first)
+        except (OSError, ValueError, KeyError) as problem:
+            reason = f"{type(problem).__name__}: {problem}".replace("\n", " ")
+            raise UserError(
+                f"Cannot use the tuning journal {journal} ({reason}); move it away to start anew"
+            ) from problem
 
     def ask(self) -> list[Any]:
         """Return trials to run: those a stopped search left open, or else up to ``AT_ONCE`` new ones."""
+        with claim(self.claim, wait=True):
+            return self._asked()
+
+    def _asked(self) -> list[Any]:
         import optuna
         from optuna.trial import TrialState
 
@@ -98,16 +117,22 @@ class Search:
         failed = next((r for r in results if r.status == "failed"), None)
         if failed is not None:
             raise UserError(f"tuning '{self.spec.strategy}': a trial failed ({failed.error})")
-        self.study.tell(trial, sum(metric("ACC", r).value or 0.0 for r in results) / len(results))
+        value = sum(metric("ACC", r).value or 0.0 for r in results) / len(results)
+        with claim(self.claim, wait=True):
+            self.study.tell(trial, value, skip_if_finished=True)  # another command may have been at it, too
 
     def chosen(self, seed: int) -> RunSpec:
         """Return the spec with the best values, and how they were chosen."""
-        best = {key: _rounded(value) for key, value in self.study.best_params.items()}
         budget = self.budget
+        trials = [
+            t for t in self.study.trials[: budget.trials] if t.value is not None
+        ]  # an earlier search may have more
+        found = max(trials, key=lambda trial: (trial.value, -trial.number))
+        best = {key: _rounded(value) for key, value in found.params.items()}
         how = (
-            f"{' and '.join(best)} by {len(self.study.trials)} trials of TPE on {budget.holdout} held-out training "
+            f"{' and '.join(best)} by {len(trials)} trials of TPE on {budget.holdout} held-out training "
             f"images, first {budget.tasks} tasks, {budget.seeds} seed{'s' * (budget.seeds > 1)} from {FIRST_SEED}: "
-            f"best ACC {self.study.best_value:.4f}"
+            f"best ACC {found.value:.4f}"
         )
         return replace(with_values(self.spec, best), seed=seed, chosen=how)
 

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 import cl_nvrm
-from cl_nvrm.errors import UserError
+from cl_nvrm import train
+from cl_nvrm.errors import Diverged, UserError
+from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.stack import run_stack, stackable, stacked
-from cl_nvrm.sweep import Workers
+from cl_nvrm.store import Store
+from cl_nvrm.sweep import Workers, sweep
 from cl_nvrm.train import run_one
 
 STRATEGIES = ["naive", "nvrm", "ewc", "si", "ewc+nvrm", "ewc+nvrm+si", "ewc:mode=online+nvrm", "ewc:fisher=sampled"]
@@ -52,11 +55,31 @@ def test_members_share_the_stacks_memory():
     assert all(bool((alone.weight == 0).all()) for alone in together.members())
 
 
-def test_a_trial_that_diverges_does_not_spoil_the_others(toy_spec, monkeypatch):
-    specs = [toy_spec(seed=seed, lr=1e30) for seed in range(2)]
-    assert [result.status for result in run_stack(specs)] == ["diverged", "diverged"]
-    good = [toy_spec(seed=seed) for seed in range(2)]
-    assert [result.status for result in run_stack(good)] == ["done", "done"]
+def test_a_trial_that_diverges_does_not_spoil_the_others(toy_spec, monkeypatch, tmp_path):
+    bad = toy_spec(seed=1)
+    build, check = train.build_plugins, LossRecord._check
+    alone = []
+
+    def plugins(spec):
+        alone.append(spec)
+        return build(spec)
+
+    def checked(record):
+        total = check(record)
+        if record.trials or alone[-1] == bad:
+            raise Diverged("as if its loss were not finite")
+        return total
+
+    monkeypatch.setattr(train, "build_plugins", plugins)
+    monkeypatch.setattr(LossRecord, "_check", checked)
+    specs = [toy_spec(seed=0), bad, toy_spec(seed=2)]
+    with pytest.raises(Diverged, match="a trial of the stack"):
+        run_stack(specs)
+    store = Store(tmp_path)
+    monkeypatch.setattr(Workers, "groups", lambda self, specs: [tuple(specs)])  # as auto would on a GPU
+    results = sweep(specs, store, Workers(jobs=1))
+    assert [result.status for result in results] == ["done", "diverged", "done"]
+    assert [store.get(spec.id).status for spec in specs] == ["done", "diverged", "done"]
 
 
 def test_what_cannot_be_stacked_is_refused(toy_spec):

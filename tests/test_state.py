@@ -1,5 +1,6 @@
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,14 +73,18 @@ def test_an_object_with_a_state_dict_is_filled_and_what_is_fixed_stays():
         b: float
 
     trained, new = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    back = there_and_back(
-        {"net": trained, "law": Law(1.0), "call": print}, {"net": new, "law": Law(2.0), "call": print}
-    )
+    saved = {"net": trained, "law": Law(1.0), "call": print}
+    back = there_and_back(saved, {"net": new, "law": Law(1.0), "call": print})
     assert back["net"] is new and torch.equal(new.weight, trained.weight)
-    assert back["law"] == Law(2.0) and back["call"] is print
+    assert back["law"] == Law(1.0) and back["call"] is print
+    for other in ({"law": Law(2.0), "call": print}, {"law": Law(1.0), "call": len}, {"law": None, "call": print}):
+        with pytest.raises(NotPlain, match="where a new plug-in has"):
+            there_and_back(saved, {"net": new, **other})
 
 
 def test_what_is_no_plain_state_is_refused():
+    with pytest.raises(NotPlain, match="a Counter"):
+        Packer({}).pack(Counter("aab"))
     with pytest.raises(NotPlain, match="a object"):
         Packer({}).pack({"a": [object()]})
     with pytest.raises(NotPlain, match="does not have yet"):

@@ -69,3 +69,27 @@ def test_a_failed_run_is_logged_tried_again_and_leaves_nothing(toy_spec, tmp_pat
         "start", "failed", "start", "done",
     ]  # fmt: skip
     assert json.loads((tmp_path / f"{spec.id}.json").read_text())["status"] == "done" and not leftovers(tmp_path)
+
+
+def test_threads_of_one_worker_do_not_share_their_random_numbers(toy_spec, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cl_nvrm.attempt import Attempt
+    from cl_nvrm.train import run_one
+
+    specs = [toy_spec("nvrm", benchmark="toy:width=256", seed=seed) for seed in range(6)]
+    store = Store(tmp_path)
+    store.prepare()
+    attempt = Attempt(store, threads=1)
+    with ThreadPoolExecutor(4) as pool:
+        found = [results[0] for _, results in pool.map(lambda spec: attempt((spec,), wait=True), specs)]
+    for result, spec in zip(found, specs, strict=True):
+        assert result.provenance["weights_sha256"] == run_one(spec, threads=1).provenance["weights_sha256"]
+
+
+def test_a_scheduler_wants_a_backend_and_a_backend_a_scheduler(cli):
+    code, _, err = cli("--benchmark", "toy", "--scheduler", "tcp://127.0.0.1:1")
+    assert code == 2 and "--backend dask" in err
+    for words, says in ((("--scheduler", "tcp://127.0.0.1:1"), "no scheduler at"), ((), "needs --scheduler")):
+        code, _, err = cli("--benchmark", "toy", "--backend", "dask", "--quiet", "--no-plots", *words)
+        assert code == 2 and says in err, err

@@ -52,6 +52,9 @@ def test_wandb_gets_settings_and_steps(cli, monkeypatch):
             logged.append("finished")
 
     class Fake:
+        class api:
+            api_key = "a key"
+
         @staticmethod
         def init(**about):
             logged.append(about)
@@ -73,3 +76,55 @@ def test_an_absent_package_says_how_to_get_it_before_anything_is_trained(cli, mo
     code, _, err = cli(*TOY, "--track", kind)
     assert code == 2 and f"pip install 'cl_nvrm[{kind}]'" in err
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_wandb_without_a_login_is_said_before_anything_is_trained(cli, monkeypatch, tmp_path):
+    class Fake:
+        class api:
+            api_key = None
+
+    monkeypatch.setitem(sys.modules, "wandb", Fake)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    code, _, err = cli(*TOY, "--track", "wandb")
+    assert code == 2 and "wandb login" in err and not list(tmp_path.rglob("*.json"))
+
+
+def test_a_tracker_that_fails_is_named_once_and_stops_nothing(cli, monkeypatch):
+    from cl_nvrm import track
+
+    def fail(*_):
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(track.Csv, "write", fail)
+    code, out, err = cli(*TOY, "--track", "csv", "--trials", 3)
+    assert code == 0 and len(json.loads(out)["runs"]) == 3
+    assert err.count("--track csv: ConnectionError: gone") == 1
+
+
+def test_runs_that_were_stored_before_are_handed_on_too(cli, tmp_path):
+    assert cli(*TOY, "--trials", 2)[0] == 0
+    assert cli(*TOY, "--trials", 2, "--track", "csv")[0] == 0
+    rows = told(tmp_path)
+    assert len({row["run"] for row in rows}) == 2
+    assert cli(*TOY, "--trials", 2, "--track", "csv")[0] == 0
+    assert told(tmp_path) == rows
+
+
+def test_two_commands_may_write_one_csv(tmp_path, toy_spec):
+    from dataclasses import replace
+    from threading import Thread
+
+    from cl_nvrm.spec import RunResult
+    from cl_nvrm.track import Csv
+
+    results = [RunResult(replace(toy_spec(), seed=s), "done", ((0.5,),), losses=((0.1,),)) for s in range(40)]
+    threads = [
+        Thread(target=lambda part=part: [Csv(tmp_path).write(r, "x", []) for r in part])
+        for part in (results[::2], results[1::2])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(Csv(tmp_path).knows(r.id) for r in results)
+    assert [p.name for p in tmp_path.iterdir()] == ["events.csv"]

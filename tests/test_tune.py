@@ -120,3 +120,42 @@ def test_the_command_tunes_and_records_it(cli, tmp_path):
     ):
         code, _, err = cli("--benchmark", "toy", "--tune", 3, *words)
         assert code == 2 and says in err
+
+
+def test_a_smaller_budget_later_chooses_among_as_many_trials_for_all(toy_spec, tmp_path):
+    search = Search(toy_spec(), replace(BUDGET, trials=12), tmp_path)
+    tune([search], pretend(3e-4, []))
+    fewer, heard = Search(toy_spec(), replace(BUDGET, trials=5), tmp_path), []
+    tune([fewer], pretend(3e-4, heard))
+    best = max(fewer.study.trials[:5], key=lambda trial: trial.value)
+    assert heard == [] and "by 5 trials" in fewer.chosen(0).chosen
+    assert fewer.chosen(0).lr == pytest.approx(best.params["lr"], rel=0.01)
+
+
+def test_a_damaged_journal_and_a_start_of_nothing_are_said_in_a_line(toy_spec, tmp_path):
+    Search(toy_spec(), BUDGET, tmp_path)
+    (journal,) = tmp_path.glob("*.log")
+    journal.write_text(journal.read_text()[:-20] + "{{{\n" + "x\n")
+    with pytest.raises(UserError, match="Cannot use the tuning journal"):
+        Search(toy_spec(), BUDGET, tmp_path)
+    with pytest.raises(UserError, match="start above 0"):
+        Search(toy_spec("nvrm:variability=0"), BUDGET, tmp_path)
+
+
+def test_two_searches_at_once_end_with_one_budget(toy_spec, tmp_path):
+    from threading import Thread
+
+    found = []
+
+    def search():
+        one = Search(toy_spec(), BUDGET, tmp_path)
+        tune([one], pretend(3e-4, []))
+        found.append(one.chosen(0))
+
+    threads = [Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2 and found[0] == found[1]
+    assert "by 10 trials" in found[0].chosen

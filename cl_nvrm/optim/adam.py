@@ -5,6 +5,8 @@ from typing import Any
 
 from torch.optim import Adam
 
+ELEMENTWISE = True  # each weight is stepped by itself, so that trials can be stacked
+
 
 def optimizer(
     params: Iterable[Any],

@@ -29,6 +29,9 @@ class NVRMAdam(NVRM):
         super().__init__(Adam(params, lr=lr, **adam), variability, noise, seed=seed)
 
 
+ELEMENTWISE = True  # each weight is stepped by itself, so that trials can be stacked
+
+
 def optimizer(
     params: Iterable[Any], *, lr: float, weight_decay: float, variability: float = 0.03, seed: int
 ) -> NVRMAdam:

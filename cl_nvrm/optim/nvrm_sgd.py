@@ -29,6 +29,9 @@ class NVRMSGD(NVRM):
         super().__init__(SGD(params, lr=lr, **sgd), variability, noise, seed=seed)
 
 
+ELEMENTWISE = True  # each weight is stepped by itself, so that trials can be stacked
+
+
 def optimizer(
     params: Iterable[Any],
     *,

@@ -25,6 +25,9 @@ class PSGD(Wrapper):
         return loss
 
 
+ELEMENTWISE = True  # each weight is stepped by itself, so that trials can be stacked
+
+
 def optimizer(
     params: Iterable[Any],
     *,

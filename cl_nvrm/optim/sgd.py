@@ -5,6 +5,8 @@ from typing import Any
 
 from torch.optim import SGD
 
+ELEMENTWISE = True  # each weight is stepped by itself, so that trials can be stacked
+
 
 def optimizer(
     params: Iterable[Any], *, lr: float, weight_decay: float, momentum: float = 0.0, nesterov: bool = False
