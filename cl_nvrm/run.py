@@ -42,13 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.print(f"cl_nvrm: {problem}", soft_wrap=True, highlight=False, markup=False)
         return problem.code
     except KeyboardInterrupt:
-        errors.print(
-            "cl_nvrm: interrupted; finished runs are kept, the same command goes on from there", soft_wrap=True
-        )
+        errors.print(f"cl_nvrm: interrupted; {_how_to_go_on(argv)}", soft_wrap=True)
         return INTERRUPTED
     except Stopped:
-        errors.print("cl_nvrm: stopped; finished runs are kept, the same command goes on from there", soft_wrap=True)
+        errors.print(f"cl_nvrm: stopped; {_how_to_go_on(argv)}", soft_wrap=True)
         return STOPPED
+
+
+def _how_to_go_on(argv: Sequence[str] | None) -> str:
+    fresh = ", without --fresh," if "--fresh" in (sys.argv if argv is None else argv) else ""
+    return f"finished runs and tasks are kept, the same command{fresh} goes on from there"
 
 
 def _run(arguments: Arguments, errors: Console) -> int:
