@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class AtEqualPlasticity:
-    """``first`` minus ``second`` in accuracy kept, both at plasticity ``level``."""
+    """``first`` minus ``second`` in accuracy kept, both at a plasticity of at least ``level``."""
 
     level: float
     first: str
@@ -74,13 +74,13 @@ def front(of: Sequence[Cell], without: int | None = None) -> list[tuple[Point, C
 
 
 def kept_at(of: Sequence[Cell], level: float) -> dict[int, float]:
-    """Return, by seed, the accuracy a family keeps at plasticity ``level``; nothing outside its frontier's reach.
+    """Return, by seed, the accuracy a family keeps at a plasticity of at least ``level``; nothing if out of its reach.
 
     Which settings make up the frontier is decided without the seed in question, so that a family gains nothing from
     having more settings to choose the luckiest from. Between two settings the value is that of a mixture of both.
     """
     line = front(of)
-    if not line or not line[0][0][0] - ROUNDING <= level <= line[-1][0][0] + ROUNDING:
+    if not line or level > line[-1][0][0] + ROUNDING:
         return {}
     seeds = sorted(set.intersection(*(set(cell.values(STABILITY)) for cell in of)))
     return {seed: _read_off(front(of, without=seed) or line, level, seed) for seed in seeds}
@@ -89,24 +89,24 @@ def kept_at(of: Sequence[Cell], level: float) -> dict[int, float]:
 def _read_off(line: Sequence[tuple[Point, Cell]], level: float, seed: int) -> float:
     xs = [x for (x, _), _ in line]
     ys = [cell.values(STABILITY)[seed] for _, cell in line]
-    return float(np.interp(level, xs, ys))  # the ends hold beyond it, where one seed less moved them
+    # Below its lower end the frontier keeps that end's value, which has more plasticity than asked for. Above the upper
+    # end, where leaving out a seed has moved that down a little, the end holds, too.
+    return float(np.interp(level, xs, ys))
 
 
 def levels(first: Sequence[Cell], second: Sequence[Cell]) -> list[float]:
-    """Return where to compare two families: in the middle and at the upper end of the plasticity both reach."""
+    """Return where to compare two families: at the highest plasticity both reach, and amid what both frontiers span."""
     lines = [[x for (x, _), _ in front(of)] for of in (first, second)]
     if not all(lines):
         return []
     low, high = max(line[0] for line in lines), min(line[-1] for line in lines)
-    if low > high:
-        return []
     return [high] if high - low < CLOSE else [(low + high) / 2, high]
 
 
 def at_equal_plasticity(by_family: dict[str, list[Cell]]) -> list[AtEqualPlasticity]:
     """Compare families at equal plasticity: each with the first, and each sum with itself less one term.
 
-    Where the frontiers of two have no plasticity in common, there is no row. p is adjusted for all rows.
+    p is adjusted for all rows.
     """
     names = list(by_family)
     chosen = [(name, names[0]) for name in names[1:]]

@@ -191,12 +191,12 @@ def _equal_plasticity(compared: Sequence[AtEqualPlasticity]) -> Table:
         )
         for row in compared
     ]
-    header = ("difference", "learning accuracy (%)", "points kept", "95 % CI (t)", "p (Holm)", "n")
+    header = ("difference", "learning accuracy, at least", "points kept", "95 % CI (t)", "p (Holm)", "n")
     note = (
-        "Accuracy kept at the end on all tasks but the last, at the same accuracy on tasks just learned: in the middle "
-        "and at the upper end of what the frontiers of both methods reach; methods whose frontiers share no such "
-        "accuracy have no row. Each frontier is found without the seed it is then read off for; settings with a run "
-        "that did not finish are left out; p is adjusted for all rows."
+        "Accuracy kept at the end on all tasks but the last, where tasks just learned are known at least that well: at "
+        "the highest such accuracy both methods reach, and in the middle of what both frontiers span. Each frontier is "
+        "found without the seed it is then read off for; settings with a run that did not finish are left out; p is "
+        "adjusted for all rows."
     )
     return Table("equal-plasticity", "At equal plasticity", header, tuple(rows), note)
 
