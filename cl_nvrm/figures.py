@@ -71,7 +71,7 @@ def trace_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], titl
 def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:
     """Draw what each family keeps against how well it learns: a point a setting, a line along its frontier.
 
-    Crosses are 95 % confidence intervals (t) of both means.
+    Bands and crosses are 95 % confidence intervals (t) of the means.
     """
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     with sns.axes_style("whitegrid"):
@@ -80,7 +80,10 @@ def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:
     marks = "osD^vPX*"
     for number, ((name, of), colour) in enumerate(zip(by_family.items(), palette, strict=True)):
         best = front(of)
-        axis.plot(*zip(*((100 * x, 100 * y) for (x, y), _ in best), strict=True), color=colour, lw=1.6)
+        xs, ys = (100 * np.array([point[k] for point, _ in best]) for k in (0, 1))
+        ends = np.array([t_interval(list(cell.values(STABILITY).values())) for _, cell in best]) * 100
+        axis.plot(xs, ys, color=colour, lw=1.6)
+        axis.fill_between(xs, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
         for cell in of:
             x, y = (np.array(list(cell.values(key).values())) * 100 for key in (PLASTICITY, STABILITY))
             (x0, x1), (y0, y1) = (t_interval(v.tolist()) for v in (x, y))
@@ -100,7 +103,10 @@ def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:
     for handle in filter(None, legend.legend_handles):
         handle.set_alpha(1)
     trials = max(len(cell.done) for of in by_family.values() for cell in of)
-    figure.supxlabel(f"points: settings; lines: frontiers; crosses: 95 % intervals, n = {trials}", fontsize="small")
+    figure.supxlabel(
+        f"points: settings; lines: frontiers; bands and crosses: 95 % confidence intervals (t), n = {trials}",
+        fontsize="small",
+    )
     return figure
 
 
