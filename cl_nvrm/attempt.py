@@ -38,7 +38,7 @@ class Attempt:
 
     def __call__(self, specs: Group, *, wait: bool) -> tuple[Group, list[RunResult] | None]:
         """Return the group and its results; None for them if another process is at one of them, unless ``wait``."""
-        if not self.store.folder.is_dir():  # this machine does not see the store: whoever asked stores the results
+        if not self._sees_store:  # this machine does not see the store: whoever asked stores the results
             return specs, self._results(specs)
         with ExitStack() as claims:
             for spec in sorted(specs, key=lambda spec: spec.id):  # in one order, so that no two wait for each other
@@ -72,7 +72,6 @@ class Attempt:
 
     def _trained(self, specs: Group) -> list[RunResult]:
         # Imported here: the process that only hands out runs need not load Avalanche.
-        from cl_nvrm.checkpoint import drop
         from cl_nvrm.stack import run_stack
         from cl_nvrm.train import History, run_one
 
@@ -92,7 +91,7 @@ class Attempt:
             results = run_stack(specs, **options) if len(specs) > 1 else [run_one(specs[0], **options)]
         except Exception:
             if path:
-                drop(path)  # the next attempt starts over, rather than at what led here
+                path.unlink(missing_ok=True)  # the next attempt starts over, rather than at what led here
             raise
         for result in results:
             result.to_json()  # a plug-in whose diagnostics are no finite numbers fails here, not in the store

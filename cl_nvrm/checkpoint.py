@@ -78,11 +78,6 @@ class Checkpoint:
         history: dict[str, Any] = tree["history"]
         return history
 
-    def drop(self) -> None:
-        """Remove the file, and the beginnings of one."""
-        if self.path is not None:
-            drop(self.path)
-
     def _put_back(self, tree: dict[str, Any], tensors: dict[str, Any]) -> None:
         model = self.strategy.model
         model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
@@ -106,10 +101,3 @@ class Checkpoint:
     def _made_by(self) -> dict[str, Any]:
         kinds = [type(part).__qualname__ for part in (self.strategy.optimizer, *self.parts)]
         return {"versions": provenance()["versions"], "device": str(self.strategy.device), "kinds": kinds}
-
-
-def drop(path: Path) -> None:
-    """Remove a checkpoint, and the beginnings of one."""
-    for file in (path, path.with_name(f"{path.stem}.new")):
-        with suppress(FileNotFoundError):
-            file.unlink()

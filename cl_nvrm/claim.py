@@ -51,17 +51,16 @@ def _locked(path: Path, *, wait: bool) -> int | None:
         except OSError as problem:
             raise UserError(f"Cannot write {path} ({problem.strerror}); the runs stored before are kept") from problem
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError as problem:
-                if problem.errno in UNSUPPORTED:
-                    return descriptor  # a file system without locks: as on a system without them
-                raise
-            # The holder before may have removed the file while this one waited: then the lock is on nothing.
-            with suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                    return descriptor
-        except BlockingIOError:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as problem:
+            if problem.errno in UNSUPPORTED:
+                return descriptor  # a file system without locks: as on a system without them
             os.close(descriptor)
-            return None
+            if isinstance(problem, BlockingIOError):
+                return None
+            raise
+        # The holder before may have removed the file while this one waited: then the lock is on nothing.
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
         os.close(descriptor)

@@ -89,6 +89,11 @@ def canonical(terms: tuple[Term, ...]) -> str:
     return "+".join(map(str, terms))
 
 
+def family(text: str) -> str:
+    """Return a canonical sum without its values: ``ewc+nvrm``."""
+    return "+".join(term.partition(":")[0] for term in PLUS.split(text))
+
+
 def short(terms: tuple[Term, ...]) -> str:
     """Return the text with only the parameters that differ from their defaults, for people to read."""
     return "+".join(str(Term(t.kind, t.name, t.changed())) for t in terms)

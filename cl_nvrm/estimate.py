@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cl_nvrm.analysis.comparisons import family
+from cl_nvrm import compose
 from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.evaluate import accuracy_on
 from cl_nvrm.spec import RunResult, RunSpec
@@ -86,4 +86,4 @@ def _shortened(task: TaskData, samples: int) -> TaskData:
 
 
 def _like(spec: RunSpec) -> RunSpec:
-    return replace(spec.cell, strategy=family(spec.strategy), lr=0.0, chosen="")
+    return replace(spec.cell, strategy=compose.family(spec.strategy), lr=0.0, chosen="")

@@ -12,7 +12,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cl_nvrm.analysis.comparisons import Cell, family
+from cl_nvrm import compose
+from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
@@ -25,7 +26,7 @@ MARKED_POINTS = 30
 def table(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> pd.DataFrame:
     """Return the tidy table of the finished results; ``names`` says what to call each cell."""
     rows = [
-        (family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
+        (compose.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
         for r in results
         for t, row in enumerate(r.accuracy)
         for k, value in enumerate(row)
@@ -47,12 +48,12 @@ def mean_accuracy_curve(runs: pd.DataFrame, title: str) -> Figure:
 def loss_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
     """Draw the mean training loss of each epoch, tasks one after the other, one curve a strategy."""
     rows = [
-        (family(r.spec.strategy), names[r.spec.cell], r.spec.seed, epoch, loss)
+        (compose.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, epoch, loss)
         for r in results
         if r.status == "done"
         for epoch, loss in enumerate((loss for task in r.losses for loss in task), 1)
     ]
-    curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "percent"])
+    curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "value"])
     return _curves(curves, "Training loss, penalties included", title, "Epochs, task after task")
 
 
@@ -63,8 +64,8 @@ def trace_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], titl
         ends = {t: iteration for t, iteration, _ in r.trace}  # the last of each task is its end
         for t, iteration, row in r.trace if r.status == "done" else ():
             at = t + iteration / ends[t]
-            rows.append((family(r.spec.strategy), names[r.spec.cell], r.spec.seed, at, 100 * row[0]))
-    curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "percent"])
+            rows.append((compose.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, at, 100 * row[0]))
+    curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "value"])
     return _curves(curves, "Accuracy on the first task (%)", title, "Tasks learned")
 
 
@@ -136,9 +137,9 @@ def _per_run(runs: pd.DataFrame, metric) -> pd.DataFrame:  # type: ignore[no-unt
     for (kind, strategy, seed), run in runs.groupby(["family", "strategy", "seed"], sort=False):
         values = metric(run.pivot_table(index="after_task", columns="task", values="accuracy").to_numpy().tolist())
         after = range(1, len(values) + 1)
-        parts.append(pd.DataFrame({"family": kind, "strategy": strategy, "seed": seed, "x": after, "percent": values}))
+        parts.append(pd.DataFrame({"family": kind, "strategy": strategy, "seed": seed, "x": after, "value": values}))
     curves = pd.concat(parts, ignore_index=True)
-    curves["percent"] *= 100
+    curves["value"] *= 100
     return curves
 
 
@@ -157,7 +158,7 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
         sns.lineplot(
             part,
             x="x",
-            y="percent",
+            y="value",
             hue="strategy",
             style="strategy",
             markers=part.x.nunique() < MARKED_POINTS,

@@ -42,9 +42,10 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
     benchmark = term.make(*([images] if images else []), seed=arguments.seed)
-    for terms in strategies:
-        if arguments.tune and sum(_family(terms) == _family(other) for other in strategies) > 1:
-            raise UserError(f"--tune chooses the values of {_family(terms)} itself; give it once, without a|b")
+    families = [compose.family(compose.canonical(terms)) for terms in strategies]
+    for terms, family in zip(strategies, families, strict=True):
+        if arguments.tune and families.count(family) > 1:
+            raise UserError(f"--tune chooses the values of {family} itself; give it once, without a|b")
         for part in terms:
             made = part.make(seed=0)  # its errors belong here, not into a worker
             if arguments.stack == "on" and not (made is None or getattr(made, "elementwise", False)):
@@ -79,10 +80,6 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     )
     count = len(images.train_y) if images else len(benchmark.train[0])
     return Plan(specs, labels(specs), about, device, count)
-
-
-def _family(terms: tuple[compose.Term, ...]) -> str:
-    return "+".join(term.name for term in terms)
 
 
 def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...]]) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cl_nvrm import compose
-from cl_nvrm.analysis.metrics import metric
+from cl_nvrm.analysis.metrics import METRICS, summary
 from cl_nvrm.analysis.stats import Comparison, compare, holm
 from cl_nvrm.spec import RunResult, RunSpec
 
@@ -24,8 +25,16 @@ class Cell:
 
     def values(self, name: str) -> dict[int, float]:
         """Return a metric of the finished trials by seed, where it is defined."""
-        found = {r.spec.seed: metric(name, r).value for r in self.done}
-        return {seed: value for seed, value in found.items() if value is not None}
+        return self._values[name]
+
+    @cached_property
+    def _values(self) -> dict[str, dict[int, float]]:
+        # Once for all: comparisons and frontiers ask for the same metrics over and over.
+        found = [(r.spec.seed, summary(r)) for r in self.done]
+        return {
+            name: {seed: value for seed, all_of in found if (value := all_of[name].value) is not None}
+            for name in METRICS
+        }
 
 
 @dataclass(frozen=True)
@@ -72,23 +81,19 @@ def pairs(of: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
 def comparisons(of: Sequence[Cell], metric_names: Sequence[str]) -> list[Paired]:
     """Compare the chosen pairs in each metric, on the seeds both have; at least two of them."""
     rows = []
+    chosen = [(first, second, second is reference(first, of)) for first, second in pairs(of)]
     for name in metric_names:
         made = []
-        for first, second in pairs(of):
+        for first, second, held in chosen:
             found = compare(first.values(name), second.values(name))
             if found is not None and found.n > 1:
-                made.append((first.name, second.name, found, second is reference(first, of)))
+                made.append((first.name, second.name, found, held))
         adjusted = holm([found.p for _, _, found, _ in made])
         rows += [
             Paired(name, first, second, found, p, len(made), held)
             for (first, second, found, held), p in zip(made, adjusted, strict=True)
         ]
     return rows
-
-
-def family(strategy: str) -> str:
-    """Return a canonical sum without its values: ``ewc+nvrm``."""
-    return "+".join(term.partition(":")[0] for term in compose.PLUS.split(strategy))
 
 
 def less_one_term(whole: str, part: str) -> bool:
@@ -105,5 +110,5 @@ def but_for_values(spec: RunSpec) -> RunSpec:
 def _less_one_term(whole: RunSpec, part: RunSpec) -> bool:
     if whole.chosen and part.chosen:  # each has its own values, by the same search
         alike = but_for_values(whole) == but_for_values(part)
-        return alike and less_one_term(family(whole.strategy), family(part.strategy))
+        return alike and less_one_term(compose.family(whole.strategy), compose.family(part.strategy))
     return replace(whole, strategy=part.strategy) == part and less_one_term(whole.strategy, part.strategy)

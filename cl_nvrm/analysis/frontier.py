@@ -11,7 +11,8 @@ from itertools import product
 
 import numpy as np
 
-from cl_nvrm.analysis.comparisons import Cell, but_for_values, family, less_one_term
+from cl_nvrm import compose
+from cl_nvrm.analysis.comparisons import Cell, but_for_values, less_one_term
 from cl_nvrm.analysis.stats import Comparison, compare, holm
 from cl_nvrm.labels import labels
 from cl_nvrm.spec import RunSpec
@@ -43,7 +44,7 @@ def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
     found: dict[RunSpec, list[Cell]] = {}
     for cell in of:
         if cell.values(STABILITY) and len(cell.done) == len(cell.results):
-            key = replace(but_for_values(cell.spec), strategy=family(cell.spec.strategy))
+            key = replace(but_for_values(cell.spec), strategy=compose.family(cell.spec.strategy))
             found.setdefault(key, []).append(cell)
     names = labels(found)
     return {names[key]: group for key, group in found.items()}
@@ -112,7 +113,10 @@ def at_equal_plasticity(by_family: dict[str, list[Cell]]) -> list[AtEqualPlastic
     chosen = [(name, names[0]) for name in names[1:]]
     for whole, part in product(names, names):
         first, second = by_family[whole][0].spec, by_family[part][0].spec
-        if less_one_term(family(first.strategy), family(second.strategy)) and (whole, part) not in chosen:
+        if (
+            less_one_term(compose.family(first.strategy), compose.family(second.strategy))
+            and (whole, part) not in chosen
+        ):
             chosen.append((whole, part))
     made = []
     for one, other in chosen:

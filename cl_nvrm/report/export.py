@@ -90,8 +90,7 @@ def metrics_csv(sections: Sequence[Section]) -> str:
 
 
 def _run(result: RunResult) -> tuple[object, ...]:
-    settings = asdict(result.spec)
-    return result.id, *(settings[name] for name in _SETTINGS[1:])
+    return result.id, *asdict(result.spec).values()
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
