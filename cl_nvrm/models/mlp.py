@@ -1,6 +1,7 @@
 """Fully connected ReLU network with one or several output layers."""
 
 from itertools import pairwise
+from math import prod
 
 from torch import Tensor, nn
 
@@ -42,6 +43,8 @@ class MLP(nn.Module):
         return logits
 
 
-def model(inputs: int, classes: int, *, width: int = 1024, depth: int = 2, heads: int) -> MLP:
-    """Build an MLP; ``inputs``, ``classes`` and ``heads`` come from the benchmark."""
-    return MLP(inputs, classes, width=width, depth=depth, heads=heads)
+def model(shape: tuple[int, int, int], classes: int, *, width: int = 1024, depth: int = 2) -> MLP:
+    """Build an MLP for images of ``shape`` (channels, height, width)."""
+    if width < 1 or depth < 0:
+        raise ValueError(f"width must be at least 1 and depth at least 0, got {width}, {depth}")
+    return MLP(prod(shape), classes, width=width, depth=depth)
