@@ -1,4 +1,7 @@
-"""Neural variable risk minimisation: fresh weight noise in every forward and backward pass (Xie et al. 2021)."""
+"""Neural variable risk minimisation: fresh weight noise in every forward and backward pass (Xie et al. 2021).
+
+``nvrm:noise=uniform`` is stochastic SmoothOut (Wen et al. 2018, arXiv 1805.07898).
+"""
 
 from typing import TYPE_CHECKING, Literal
 

@@ -1,0 +1,145 @@
+"""Sharpness-aware minimisation as an Avalanche plug-in: each step follows the gradient from where the loss is worse.
+
+Foret et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR 2021 (arXiv 2010.01412):
+with g the gradient at θ, ε = ρ g/‖g‖ (eq. 2), and the optimizer gets the gradient at θ + ε (eq. 3).
+Kwon et al., "ASAM: adaptive sharpness-aware minimization for scale-invariant learning of deep neural networks", ICML
+2021 (arXiv 2102.11600): ε = ρ T²g/‖Tg‖, T the size of each weight, so that rescaling layers does not change sharpness.
+
+Penalties stay outside of the maximum, as in Foret's eq. 1: ε comes from the loss on the batch alone, and EWC and SI are
+taken at the weights without ε. Under NVRM, θ is the noisy θ + ξ, with one ξ for both passes.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.core import SupervisedPlugin
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.nvrm import NVRMPlugin
+
+
+class SAMPlugin(SupervisedPlugin):
+    """Two forward and backward passes a step: one for ε, of length ``rho`` ≥ 0, one for the gradient at θ + ε.
+
+    The length is the Euclidean one over all weights that have a gradient. With a number ``eta`` ≥ 0 it is ASAM's, in
+    which weights of two or more dimensions count relative to |θ| + ``eta``, and biases as they are. At ``rho`` 0 there
+    is one pass, and nothing is touched. Of several such plug-ins the ε add up.
+
+    ``strategy.loss`` and ``mb_output`` are those of the first pass, running statistics move in the first pass alone,
+    and the weights come back bit for bit, whatever happens. The place among the plug-ins does not matter.
+
+    UserError in training with NVRM's ``penalty_at=clean``, or with a plug-in that adds to the loss what depends on the
+    weights (LwF, MAS): the second pass would leave it out.
+    """
+
+    def __init__(self, rho: float = 0.05, *, eta: float | None = None) -> None:
+        super().__init__()
+        for name, value in (("rho", rho), ("eta", eta)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name} must be a finite number of at least 0, got {value}")
+        self.rho, self.eta = rho, eta
+
+    @torch.no_grad()
+    def ascent(self, weights: list[Tensor]) -> list[Tensor]:
+        """Return ε for each of the weights, from their gradients; all zeros where the gradient is 0."""
+        gradients: list[Any] = [w.grad for w in weights]
+        sizes: list[Any] = [1.0 if self.eta is None or w.ndim < 2 else w.abs() + self.eta for w in weights]
+        scaled = [size * g for size, g in zip(sizes, gradients, strict=True)]
+        norm = get_total_norm(scaled)
+        length = torch.where(norm > 0, self.rho / norm, 0.0)
+        return [length * (size * g) for size, g in zip(sizes, scaled, strict=True)]
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse what the second pass could not repeat: noise that is in the first forward pass only."""
+        if self.rho and any(isinstance(p, NVRMPlugin) and p.penalty_at == "clean" for p in strategy.plugins):
+            raise UserError("sam and asam take both passes at the noisy weights; write nvrm:penalty_at=noisy")
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Double the passes of the training that follows, the first plug-in of this kind for all of them."""
+        ascending = [p for p in strategy.plugins if isinstance(p, SAMPlugin) and p.rho]
+        if not ascending or ascending[0] is not self:
+            return
+        # Around the whole task, for NVRM takes training_epoch and drops whatever it finds there.
+        vars(strategy).pop("_train_exp", None)  # left from a task that was announced and never run
+        train: Callable[..., None] = strategy._train_exp
+
+        def guarded(*arguments: Any, **kwargs: Any) -> None:
+            vars(strategy).pop("_train_exp", None)
+            with _two_passes(strategy, sorted(ascending, key=lambda p: (p.eta is not None, p.eta, p.rho))):
+                train(*arguments, **kwargs)
+
+        strategy._train_exp = guarded
+
+
+@contextmanager
+def _two_passes(strategy: Any, plugins: list[SAMPlugin]) -> Iterator[None]:
+    """Give the strategy a ``backward`` of two passes for the length of a ``with`` block."""
+    criterion: Callable[[], Tensor] = strategy.criterion
+    backward: Callable[[], None] = strategy.backward
+    batch_loss: list[Tensor] = []
+
+    def noted() -> Tensor:
+        batch_loss[:] = [criterion()]
+        return batch_loss[0]
+
+    def both() -> None:
+        if _has_more(strategy.loss, batch_loss):
+            raise UserError(
+                "sam and asam cannot repeat what another plug-in adds to the loss, as LwF and MAS do; "
+                "train without it, or take ewc or si"
+            )
+        batch_loss.clear()
+        backward()
+        weights = [p for group in strategy.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        output, loss = strategy.mb_output, strategy.loss
+        with _displaced(strategy.model, weights, [plugin.ascent(weights) for plugin in plugins]):
+            try:
+                for weight in weights:
+                    weight.grad = None  # not optimizer.zero_grad(), at which some optimizers draw noise
+                strategy.mb_output = strategy.forward()
+                strategy.loss = criterion()
+                backward()
+            finally:
+                strategy.mb_output, strategy.loss = output, loss
+
+    strategy.criterion, strategy.backward = noted, both
+    try:
+        yield
+    finally:
+        for wrapped in ("criterion", "backward"):
+            vars(strategy).pop(wrapped, None)
+
+
+@contextmanager
+def _displaced(model: torch.nn.Module, weights: list[Tensor], ascents: list[list[Tensor]]) -> Iterator[None]:
+    """Move the weights by the sum of ``ascents`` for a ``with`` block; then they and the model's buffers come back."""
+    kept = [(tensor, tensor.detach().clone()) for tensor in (*weights, *model.buffers())]
+    try:
+        with torch.no_grad():
+            for ascent in ascents:
+                for weight, epsilon in zip(weights, ascent, strict=True):
+                    weight.add_(epsilon)
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in kept:
+                tensor.copy_(before)
+
+
+def _has_more(loss: Tensor, batch_loss: list[Tensor]) -> bool:
+    """Whether the loss depends on the weights by another way than the loss on the batch."""
+    seen: set[Any] = {None, *(part.grad_fn for part in batch_loss)}
+    ahead = [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            if not node.next_functions:  # a leaf: a weight
+                return True
+            ahead += [before for before, _ in node.next_functions]
+    return False
