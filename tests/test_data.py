@@ -4,6 +4,8 @@ import io
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import zipfile
 from functools import partial
@@ -82,6 +84,80 @@ def test_other_sets_are_standardised_by_their_training_pixels(tmp_path):
     assert float(images.train_x.std()) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_standardising_equals_the_textbook_in_float64_and_black_is_what_a_pixel_of_0_becomes(channels):
+    raw = in_colour(300, channels)
+    images = Images.standardised("mine", raw)
+    values = raw.train_x.transpose(0, 1).flatten(1).double() / 255
+    mean, std = (moment.float().view(-1, 1, 1) for moment in (values.mean(1), values.std(1)))
+    assert torch.equal(images.train_x, (raw.train_x.float() / 255 - mean) / std)
+    assert images.black.shape == (channels, 1, 1)
+    dark = raw.train_x == 0
+    assert torch.equal(images.train_x[dark], images.black.expand(raw.train_x.shape)[dark]) and dark.any()
+
+
+def in_colour(count, channels=3, size=32):
+    generator = torch.Generator().manual_seed(count)
+    x = torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8)
+    y = torch.arange(count) % 10
+    return RawImages(x, y, x[: count // 2].clone(), y[: count // 2])
+
+
+def test_agreed_constants_are_for_the_channels_they_were_agreed_for():
+    agreed = Images.standardised("cifar10", in_colour(10))
+    assert agreed.black.flatten().tolist() == pytest.approx([-0.4914 / 0.2023, -0.4822 / 0.1994, -0.4465 / 0.2010])
+    grey = Images.standardised("cifar10", in_colour(10, channels=1))
+    assert grey.train_x.shape == (10, 1, 32, 32)
+    assert float(grey.train_x.mean()) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's account of a process's memory")
+def test_standardising_needs_little_more_memory_than_its_result():
+    script = """
+import torch
+from cl_nvrm.data.images import Images, RawImages
+
+def most():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+x, y = torch.zeros(20_000, 3, 32, 32, dtype=torch.uint8), torch.zeros(20_000, dtype=torch.int64)
+raw = RawImages(x, y, x[:4000].clone(), y[:4000])
+before = most()
+images = Images.standardised("mine", raw)
+print((most() - before) * 1024 / (4 * (images.train_x.numel() + images.test_x.numel())))
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(out.stdout) < 1.4
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (1, 32), (3, 28), (1, 31)])
+def test_coloured_repeats_grey_and_frames_what_is_smaller_in_black(channels, size):
+    images = Images.standardised("mine", in_colour(10, channels, size))
+    coloured = images.coloured()
+    assert coloured.train_x.shape == (10, 3, 32, 32) and coloured.test_x.shape == (5, 3, 32, 32)
+    assert coloured.black.shape == (3, 1, 1) and coloured.sha256 == images.sha256
+    start = (32 - size) // 2
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    inside[start : start + size, start : start + size] = True
+    for ours, small in ((coloured.train_x, images.train_x), (coloured.test_x, images.test_x)):
+        assert torch.equal(ours[..., inside], small.flatten(2).expand(-1, 3, -1))
+        assert torch.equal(ours[..., ~inside], coloured.black.view(3, 1).expand(len(ours), 3, int((~inside).sum())))
+
+
+def test_coloured_returns_what_is_right_already_and_refuses_what_it_would_have_to_shrink_or_guess():
+    right = Images.standardised("mine", in_colour(10))
+    assert right.coloured() is right
+    with pytest.raises(ValueError, match="3 x 32 x 32 cannot become 3 x 28 x 28"):
+        right.coloured(28)
+    with pytest.raises(ValueError, match="1 or 3 channels"):
+        Images.standardised("mine", in_colour(10, channels=2)).coloured()
+
+
+def test_all_of_a_set_moves_to_a_device():
+    moved = Images.standardised("mine", in_colour(10)).to("meta")
+    assert {x.device.type for x in vars(moved).values() if isinstance(x, torch.Tensor)} == {"meta"}
+
+
 def png(array):
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
@@ -131,17 +207,71 @@ def test_decoded_folders_are_kept_and_made_anew_when_a_file_changes_or_the_copy_
     assert data.load("pets", folder=tmp_path).sha256 != first.sha256
 
 
+def broken_png():
+    """A PNG whose pixels seem to end early, so that the next chunk has no proper name: Pillow's SyntaxError."""
+    content = bytearray(png(pixels(1)[0]))
+    content[content.index(b"IDAT") - 2] = 0  # of its length
+    return bytes(content)
+
+
+@pytest.mark.parametrize("archive", [False, True])
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
         ({"train/cat/001.png": b"not an image"}, r"train/cat/001.png is not an image"),
-        ({"train/cat/009.png": png(np.zeros((5, 5), np.uint8))}, r"009.png is \(5, 5\), the images before it"),
+        ({"train/cat/001.png": png(pixels(1)[0])[:200]}, r"train/cat/001.png is not an image"),
+        ({"train/cat/001.png": broken_png()}, r"train/cat/001.png is not an image"),
+        ({"train/cat/009.png": png(np.zeros((5, 5), np.uint8))}, r"train/cat/009.png is \(5, 5\), the images before"),
+        ({"train/cat/009.png": png(np.zeros((28, 28, 3), np.uint8))}, r"train/cat/009.png is \(28, 28, 3\), the"),
     ],
 )
-def test_a_bad_image_is_named(tmp_path, bad, says):
-    write_folders(tmp_path / "pets", bad=bad)
-    with pytest.raises(MissingData, match=says):
+def test_a_bad_image_is_named(tmp_path, bad, says, archive):
+    write_folders(tmp_path / "pets", bad=bad, archive=archive)
+    with pytest.raises(MissingData, match=(r"pets/train\.zip:set/" if archive else "pets/") + says):
         data.load("pets", folder=tmp_path)
+
+
+def test_a_damaged_image_of_an_archive_is_named(tmp_path):
+    write_folders(tmp_path / "pets", archive=True)
+    archive = tmp_path / "pets" / "train.zip"
+    content = bytearray(archive.read_bytes())
+    start = content.index(b"set/train/dog/002.png") + 100
+    content[start : start + 50] = bytes(50)
+    archive.write_bytes(content)
+    with pytest.raises(MissingData, match=r"train\.zip:set/train/dog/002\.png cannot be read"):
+        data.load("pets", folder=tmp_path)
+
+
+def test_an_image_file_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    write_folders(tmp_path / "pets")
+    read = Path.read_bytes
+
+    def refused(path):
+        if path.name == "003.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(MissingData, match=r"/cat/003\.png cannot be read \(.*Permission denied"):
+        data.load("pets", folder=tmp_path)
+
+
+def test_images_unpacked_beside_their_archive_do_not_count_twice(tmp_path):
+    write_folders(tmp_path / "pets", archive=True)
+    for archive in (tmp_path / "pets").glob("*.zip"):
+        zipfile.ZipFile(archive).extractall(tmp_path / "pets")
+    with pytest.raises(MissingData, match=r"are the same image; remove all that is there twice"):
+        data.load("pets", folder=tmp_path)
+
+
+def test_a_change_is_noticed_whatever_the_case_of_a_files_suffix(tmp_path):
+    write_folders(tmp_path / "pets")
+    for file in (tmp_path / "pets").rglob("*.png"):
+        file.rename(file.with_suffix(".PNG"))
+    first = data.load("pets", folder=tmp_path)
+    (tmp_path / "pets/train/dog/000.PNG").write_bytes(png(pixels(9)[8]))
+    loading._cached_load.cache_clear()
+    assert data.load("pets", folder=tmp_path).sha256 != first.sha256
 
 
 def test_an_archive_that_is_none_is_named(tmp_path):

@@ -2,7 +2,10 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,18 +23,21 @@ def present(folder: Path) -> bool:
     return any(folder.glob("*.zip")) or (folder / "train").is_dir() or (folder / "test").is_dir()
 
 
-def listing(folder: Path) -> list[tuple[str, int, int]]:
-    """List what the images come from, as (name, size, time of change in ns), to know when a cached copy is stale."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in SUFFIXES | {".zip"})
-    return [(p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+def files(folder: Path) -> list[Path]:
+    """List the files that the images come from."""
+    return [p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES | {".zip"}]
 
 
 def read(folder: Path) -> RawImages:
     """Decode every image, in the order of split, class and file name; class numbers follow the sorted class names.
 
-    MissingData names the file that cannot be decoded, or that has another size or number of channels than the rest.
+    MissingData names the file that cannot be decoded, that has another size or number of channels than the rest, or
+    that is there twice (as when an archive lies beside what was unpacked from it).
     """
     entries = sorted(_entries(folder), key=lambda entry: entry[:3])
+    for one, other in pairwise(entries):
+        if one[:3] == other[:3] and one[4] == other[4]:
+            raise MissingData(f"{one[3]} and {other[3]} are the same image; remove all that is there twice")
     classes = {name: number for number, name in enumerate(sorted({entry[1] for entry in entries}))}
     pixels: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     labels: dict[str, list[int]] = {"train": [], "test": []}
@@ -40,7 +46,7 @@ def read(folder: Path) -> RawImages:
         try:
             with Image.open(io.BytesIO(content)) as image:
                 array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, ValueError) as problem:
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as problem:  # SyntaxError: a broken PNG
             raise MissingData(f"{where} is not an image that can be read; replace or remove it") from problem
         first = first or array.shape
         if array.shape != first:
@@ -73,14 +79,17 @@ def _entries(folder: Path) -> Iterator[tuple[str, str, str, str, bytes]]:
             with zipfile.ZipFile(archive) as opened:
                 for member in opened.namelist():
                     if PurePosixPath(member).suffix.lower() in SUFFIXES:
-                        yield from _entry(
-                            PurePosixPath(member), f"{archive}:{member}", lambda o=opened, m=member: o.read(m)
-                        )
+                        yield from _entry(PurePosixPath(member), f"{archive}:{member}", partial(opened.read, member))
         except (zipfile.BadZipFile, OSError) as problem:
             raise MissingData(f"{archive} cannot be read ({problem}); copy it again") from problem
 
 
-def _entry(path: PurePosixPath, where: str, content) -> Iterator[tuple[str, str, str, str, bytes]]:  # type: ignore[no-untyped-def]
+def _entry(path: PurePosixPath, where: str, content: Callable[[], bytes]) -> Iterator[tuple[str, str, str, str, bytes]]:
     # The last three parts count, so an archive may have the set's own folder on top.
     if len(path.parts) >= 3 and path.parts[-3] in ("train", "test"):
-        yield path.parts[-3], path.parts[-2], path.name, where, content()
+        try:
+            read = content()
+        # RuntimeError: an archive with a password, or compressed in a way that Python cannot undo
+        except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as problem:
+            raise MissingData(f"{where} cannot be read ({problem}); copy it again") from problem
+        yield path.parts[-3], path.parts[-2], path.name, where, read

@@ -1,33 +1,43 @@
 """Where data sets lie, and what happens when they do not.
 
-Under each root, in this order: torchvision's own layout (``MNIST/raw``), IDX files (``mnist/*-ubyte[.gz]``), class
-folders or zip archives of them (``cifar10/{train,test}/<class>/*.png``). Roots: the folder given, ``CL_NVRM_DATA``,
-the cache.
+Under each root, in this order: torchvision's own layout (``MNIST/raw``, ``cifar-10-batches-py``), IDX files
+(``mnist/*-ubyte[.gz]``), class folders or zip archives of them (``cifar10/{train,test}/<class>/*.png``). Roots: the
+folder given, ``CL_NVRM_DATA``, the cache.
 """
 
 import hashlib
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import lru_cache, partial
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.error import URLError
 
 import torch
+from numpy.exceptions import VisibleDeprecationWarning
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cl_nvrm.data import digits, folders, idx
+from cl_nvrm.data import cifar, digits, folders, idx
 from cl_nvrm.data.images import Images, RawImages
 from cl_nvrm.errors import MissingData
 from cl_nvrm.spec import canonical_json
 
 EMBEDDED = "digits"
 DOWNLOAD_SECONDS = 5.0  # for each answer of a mirror
-_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
+# name -> torchvision's class, in whose folder of the same name the files lie, or else in that of cifar.FOLDERS
+_TORCHVISION = {
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
 
 
 def load(
@@ -75,18 +85,27 @@ def _cached_load(name: str, folder: Path | None) -> Images:
 
 
 def _find(name: str, folder: Path | None) -> Callable[[], RawImages] | None:
+    kind = _TORCHVISION.get(name, name)
     for root in roots(folder):
-        for place in (root / _TORCHVISION.get(name, name) / "raw", root / name):
+        own = root / cifar.FOLDERS.get(kind, kind)
+        if kind in cifar.FOLDERS and own.is_dir():  # whatever is in it: a half-copied set is an error, not a miss
+            return partial(_decoded, name, own, cifar.files, partial(cifar.read, kind))
+        for place in (own / "raw", root / name):
             if idx.present(place):
                 return partial(idx.read, place)
         if folders.present(root / name):
-            return partial(_decoded, name, root / name)
+            return partial(_decoded, name, root / name, folders.files, folders.read)
     return None
 
 
-def _decoded(name: str, folder: Path) -> RawImages:
-    key = hashlib.sha256(canonical_json(folders.listing(folder)).encode()).hexdigest()[:16]
-    return _remembered(f"{name}-{key}", partial(folders.read, folder))
+def _decoded(
+    name: str, folder: Path, files: Callable[[Path], list[Path]], read: Callable[[Path], RawImages]
+) -> RawImages:
+    """Return what ``read`` makes of a folder, or a kept copy if no file's name, size or time of change is another."""
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in sorted(files(folder))]
+    listing = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    key = hashlib.sha256(canonical_json(listing).encode()).hexdigest()[:16]
+    return _remembered(f"{name}-{key}", partial(read, folder))
 
 
 def _download(name: str) -> str | None:
@@ -95,7 +114,8 @@ def _download(name: str) -> str | None:
         return "no known source"
     import torchvision
 
-    fetch = getattr(torchvision.datasets, _TORCHVISION[name])
+    kind = _TORCHVISION[name]
+    fetch, place = getattr(torchvision.datasets, kind), cifar.FOLDERS.get(kind, kind)
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         # Into a folder of its own first: half a data set must never lie where a whole one is looked for.
@@ -103,10 +123,11 @@ def _download(name: str) -> str | None:
             TemporaryDirectory(dir=cache_folder()) as fresh,
             _socket_timeout(DOWNLOAD_SECONDS),
             redirect_stdout(sys.stderr),
+            warnings.catch_warnings(action="ignore", category=VisibleDeprecationWarning),  # as in cifar.read
         ):
             fetch(fresh, download=True)  # checks every file against a known checksum
-            (Path(fresh) / _TORCHVISION[name]).replace(cache_folder() / _TORCHVISION[name])
-    except (URLError, OSError, RuntimeError, EOFError) as problem:
+            (Path(fresh) / place).replace(cache_folder() / place)
+    except (URLError, OSError, RuntimeError, EOFError, HTTPException) as problem:
         return ([line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__])[-1]
     return None
 
