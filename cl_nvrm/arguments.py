@@ -5,10 +5,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
+from cl_nvrm.spec import Precision
 
 TRACKERS = ("tensorboard", "wandb", "csv")
 
@@ -30,6 +31,10 @@ class Arguments:
     lr: list[float] | None
     optimizer: str | None
     weight_decay: float | None
+    schedule: str | None
+    precision: str
+    channels_last: bool
+    compile: bool
     eval_every: int
     tune: int
     tune_tasks: int
@@ -42,6 +47,7 @@ class Arguments:
     backend: str
     scheduler: str | None
     out: Path
+    keep_weights: bool
     track: list[str]
     fresh: bool
     dry_run: bool
@@ -79,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--strategy ewc:lambda=100+nvrm.",
         allow_abbrev=False,
     )
-    named = {kind: ", ".join(catalog.names(kind)) for kind in ("strategies", "benchmarks", "optimizers")}
+    named = {kind: ", ".join(catalog.names(kind)) for kind in ("strategies", "benchmarks", "optimizers", "schedules")}
     whole, positive = _number(int, 0), _number(int, 1)
     of_recipe = "default: the benchmark's recipe"
 
@@ -104,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--lr", f"learning rate, or several as a|b|c ({of_recipe})", type=_several(_number(float, 0)))
     add("--optimizer", f"name:key=value,… Names: {named['optimizers']} ({of_recipe})", metavar="NAME")
     add("--weight-decay", f"weight decay ({of_recipe})", type=_number(float, 0))
+    add(
+        "--schedule",
+        f"of the learning rate, name:key=value,… Names: {named['schedules']} ({of_recipe})",
+        metavar="NAME",
+    )
+    add("--precision", "number format of the network", choices=get_args(Precision), default="float32")
+    add("--channels-last", "lay images out with their channels last", action="store_true")
+    add("--compile", "compile the network (torch.compile)", action="store_true")
     add("--eval-every", "also evaluate every that many iterations; 0: after each task only", type=whole, default=0)
     add("--tune", "choose lr and strengths on held-out images, with so many trials a strategy", type=whole, default=0)
     add("--tune-tasks", "number of first tasks a tuning trial trains on", type=positive, default=3)
@@ -118,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", "where they run", choices=["loky", "dask", "ray"], default="loky")
     add("--scheduler", "address of the Dask scheduler or the Ray head", metavar="ADDRESS")
     add("--out", "folder of the results", type=Path, default=Path("reports/runs"), metavar="DIR")
+    add("--keep-weights", "keep each run's final weights beside its result", action="store_true")
     add("--track", "hand finished runs on; repeat for more", choices=TRACKERS, action="append")
     add("--fresh", "train again what is stored already", action="store_true")
     add("--dry-run", "show the runs and stop", action="store_true")

@@ -34,6 +34,7 @@ class Attempt:
     threads: int | None = None
     stacked: bool = False
     fresh: bool = False
+    keep_weights: bool = False
     progress: Callable[[float], None] | None = None
 
     def __call__(self, specs: Group, *, wait: bool) -> tuple[Group, list[RunResult] | None]:
@@ -45,7 +46,7 @@ class Attempt:
                 if not claims.enter_context(claim(self.store.claim_path(spec.id), wait=wait)):
                     return specs, None
                 self.store.tidy(spec.id, everything=self.fresh)
-            stored = [] if self.fresh else [r for spec in specs if (r := self.store.get(spec.id)) is not None]
+            stored = [] if self.fresh else [r for spec in specs if (r := self.store.found(spec.id, self.keep_weights))]
             known = {result.id for result in stored}
             results = stored + self._results(tuple(spec for spec in specs if spec.id not in known))
             for spec in specs:
@@ -88,7 +89,10 @@ class Attempt:
         for spec in specs:
             self._log(spec, "resume" if path and path.is_file() else "start", strategy=spec.strategy, seed=spec.seed)
         try:
-            results = run_stack(specs, **options) if len(specs) > 1 else [run_one(specs[0], **options)]
+            if len(specs) > 1:
+                results = run_stack(specs, **options)
+            else:
+                results = [run_one(specs[0], **options, keep_weights=self._weights(specs[0]))]
         except Exception:
             if path:
                 path.unlink(missing_ok=True)  # the next attempt starts over, rather than at what led here
@@ -100,6 +104,9 @@ class Attempt:
                     self.store.save(result)
             self._log(result.spec, result.status)
         return results
+
+    def _weights(self, spec: RunSpec) -> Path | None:
+        return self.store.weights_path(spec.id) if self.keep_weights and self._sees_store else None
 
     @property
     def _sees_store(self) -> bool:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 Seed = int | tuple[int, ...]  # several: one for each trial of a stack
+Augment = Callable[
+    [Tensor, torch.Generator], Tensor
+]  # images (n, …) to images (n, …), random draws from a CPU generator
 Batch = list[Tensor]  # inputs (n, …), class labels (n,), task labels (n,)
 
 
@@ -21,6 +24,7 @@ class TaskData(Dataset[tuple[Tensor, int]]):
 
     ``images`` is (N, …) and ready for the model; ``labels`` is (n,), the class within the task of each of its samples;
     ``rows`` (n,) picks them out of ``images`` (None: all); ``permutation`` (D,) reorders the D values of each image.
+    ``augment`` changes training batches at random; whoever evaluates sees the images as they are.
     """
 
     def __init__(
@@ -31,8 +35,10 @@ class TaskData(Dataset[tuple[Tensor, int]]):
         rows: Tensor | None = None,
         permutation: Tensor | None = None,
         task: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         self.images, self.labels, self.rows, self.permutation, self.task = images, labels, rows, permutation, task
+        self.augment = augment
         self.targets: list[int] = labels.tolist()
 
     def permuted(self, permutation: Tensor) -> "TaskData":
@@ -72,8 +78,14 @@ class ShuffledBatches:
         return -(-len(self.data) // self.size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for index in _shuffled(len(self.data), self.seed()).split(self.size, dim=-1):
-            yield self.data.gather(index)
+        seed = self.seed()
+        # Its own generator: with and without augmentation, the order of batches is the same.
+        draws = torch.Generator().manual_seed(seed ^ 1) if isinstance(seed, int) else None
+        for index in _shuffled(len(self.data), seed).split(self.size, dim=-1):
+            batch = self.data.gather(index)
+            if self.data.augment is not None and draws is not None:
+                batch[0] = self.data.augment(batch[0], draws)
+            yield batch
 
 
 def task_data(dataset: Any) -> TaskData | None:
@@ -136,6 +148,18 @@ class Recipe:
     lr: float = 1e-3
     weight_decay: float = 0.0
     fresh_optimizer: bool = False
+    schedule: str = "constant"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Samples that are predicted after every epoch, and what the predictions are held against.
+
+    ``against`` has, by name, which of the samples count (m,), as indices, and the labels (m,) that make them right.
+    """
+
+    data: TaskData
+    against: dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -143,7 +167,8 @@ class Benchmark:
     """A sequence of tasks; ``stream`` holds them as ordinary Avalanche train and test streams.
 
     ``model`` builds a fresh network from the global random state. ``chance`` is the accuracy of guessing. ``details``
-    are plain values worth recording, such as the hashes of the permutations.
+    are plain values worth recording, such as the hashes of the permutations; ``diagnostics`` those that say what the
+    data turned out to be. ``watched`` is evaluated after every epoch.
     """
 
     scenario: str
@@ -154,6 +179,8 @@ class Benchmark:
     heads: int = 1
     recipe: Recipe = Recipe()
     details: dict[str, Any] = field(default_factory=dict)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    watched: tuple[Watched, ...] = ()
 
     def streams(self) -> CLScenario:
         """Build the Avalanche scenario, with task labels and the classes of each experience."""

@@ -3,20 +3,27 @@
 ``+`` is commutative, ``naive`` is its neutral element, a name occurs once. The canonical text sorts the names and
 spells out every parameter, so that two texts that mean the same become the same run. ``key=a|b|c`` stands for three
 sums (``grid``).
+
+A parameter annotated ``Annotated[str, "models"]`` is itself a name of that kind, its own parameters in parentheses:
+``model=mlp(width=512,depth=2)``. One annotated ``Annotated[str, "file"]`` may name a file; the canonical text then has
+a digest of what is in it, ``noise=matrix.txt@1a2b3c4d``, since a run is what its spec says.
 """
 
+import hashlib
 import inspect
 import itertools
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
 
 NEUTRAL = "naive"
 PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not the one of 1e+3
+COMMA = re.compile(r",(?![^()]*\))")  # not within parentheses
 Value = bool | int | float | str
 
 
@@ -36,7 +43,7 @@ class Term:
     def changed(self) -> dict[str, Value]:
         """Return the settings that differ from their defaults."""
         known = catalog.parameters(catalog.maker(self.kind, self.name))
-        return {key: value for key, value in self.settings.items() if value != known[key].default}
+        return {key: value for key, value in self.settings.items() if value != _default(known[key])}
 
     def make(self, *arguments: Any, **filled: Any) -> Any:
         """Call the maker with the settings and those of ``filled`` that it asks for; its ValueErrors name the term."""
@@ -110,7 +117,7 @@ def parse(kind: str, text: str, flags: dict[str, str] | None = None) -> Term:
         raise UserError(f"'{text}' is not of the form name or name:key=value,key=value")
     known = catalog.parameters(catalog.maker(kind, name))
     given: dict[str, str] = {}
-    for assignment in rest.split(",") if rest else []:
+    for assignment in COMMA.split(rest) if rest else []:
         key, equals, value = (piece.strip() for piece in assignment.partition("="))
         key = key.replace("-", "_")
         if not (key and equals and value):
@@ -124,8 +131,32 @@ def parse(kind: str, text: str, flags: dict[str, str] | None = None) -> Term:
     return Term(
         kind,
         name,
-        {key: _read(name, key, given[key], p) if key in given else p.default for key, p in known.items()},
+        {key: _read(name, key, given[key], p) if key in given else _default(p) for key, p in known.items()},
     )
+
+
+def nested(kind: str, text: str) -> Term:
+    """Parse ``name`` or ``name(key=value,…)``, the value of a parameter that is itself a name of ``kind``."""
+    name, bracket, rest = text.partition("(")
+    if bracket and not rest.endswith(")"):
+        raise UserError(f"'{text}' is not of the form name or name(key=value,key=value)")
+    return parse(kind, f"{name}:{rest[:-1]}" if rest[:-1] else name)
+
+
+def _default(parameter: inspect.Parameter) -> Value:
+    default: Value = parameter.default
+    return _meant(default, parameter) if isinstance(default, str) else default
+
+
+def _meant(text: str, parameter: inspect.Parameter) -> str:
+    """The canonical text of a value that is a name, or a file."""
+    means = get_args(parameter.annotation)[1] if get_origin(parameter.annotation) is Annotated else ""
+    if means in catalog.KINDS:
+        term = nested(means, text)
+        return str(term).replace(":", "(", 1) + ")" * bool(term.settings)
+    if means == "file" and "@" not in text and Path(text).is_file():
+        return f"{text}@{hashlib.sha256(Path(text).read_bytes()).hexdigest()[:8]}"
+    return text
 
 
 def _read(name: str, key: str, text: str, parameter: inspect.Parameter) -> Value:
@@ -150,7 +181,7 @@ def _read(name: str, key: str, text: str, parameter: inspect.Parameter) -> Value
         if not math.isfinite(number):
             raise problem
         return number
-    return text
+    return _meant(text, parameter)
 
 
 def written(value: Value) -> str:

@@ -1,7 +1,8 @@
 """Evaluate: accuracy computed from the model itself, without any trace in what training does."""
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,27 +10,42 @@ from avalanche.core import SupervisedPlugin
 from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
-from cl_nvrm.benchmark import TaskData
+from cl_nvrm.benchmark import TaskData, Watched
 
 EVAL_BATCH = 1000
 
 
-@torch.no_grad()
 def accuracy_on(model: nn.Module, test: TaskData) -> float | list[float]:
     """Return the share of a task's samples the model gets right; modes and random state stay as they are.
 
     Of a stack of trials, the share of each.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     correct: Tensor | int = 0
-    for x, y, t in test.batches(EVAL_BATCH):
-        logits = avalanche_forward(model, x, t)
-        correct = correct + (logits.argmax(-1) == y).sum(-1)
-    for module, mode in modes.items():
-        module.training = mode
+    for predicted, y in _predicted(model, test):
+        correct = correct + (predicted == y).sum(-1)
     shares: float | list[float] = (torch.as_tensor(correct).double() / len(test)).tolist()
     return shares
+
+
+def shares_right(model: nn.Module, watched: Watched) -> dict[str, float]:
+    """Return, for each thing the predictions are held against, the share of samples that agree."""
+    predicted = torch.cat([batch for batch, _ in _predicted(model, watched.data)])
+    return {
+        name: float((predicted[index] == labels).double().mean()) for name, (index, labels) in watched.against.items()
+    }
+
+
+def _predicted(model: nn.Module, data: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield predicted and given labels of all samples, batch by batch, in evaluation mode."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        for x, y, t in data.batches(EVAL_BATCH):
+            with torch.no_grad():
+                yield avalanche_forward(model, x, t).argmax(-1), y
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -71,3 +87,29 @@ class Trace(SupervisedPlugin):
         if self.every and iteration % self.every == 0:
             row = [accuracy_on(strategy.model, test) for test in self.tests[: self.task + 1]]
             self.rows.append((self.task, iteration, row))
+
+
+class Curves(SupervisedPlugin):
+    """Evaluates what a benchmark wants watched after every epoch; weights are clean at that moment, noise or not.
+
+    ``values`` has one number an epoch by name. A stack of trials is not supported.
+    """
+
+    def __init__(self, watched: Sequence[Watched]) -> None:
+        super().__init__()
+        self.watched = watched
+        self.values: dict[str, list[float]] = {}
+        self._seconds = 0.0
+
+    def take_seconds(self) -> float:
+        """Return the seconds spent evaluating since this was asked last."""
+        taken, self._seconds = self._seconds, 0.0
+        return taken
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Evaluate."""
+        start = time.perf_counter()
+        for watched in self.watched:
+            for name, share in shares_right(strategy.model, watched).items():
+                self.values.setdefault(name, []).append(share)
+        self._seconds += time.perf_counter() - start

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -67,6 +68,30 @@ def trace_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], titl
             rows.append((compose.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, at, 100 * row[0]))
     curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "value"])
     return _curves(curves, "Accuracy on the first task (%)", title, "Tasks learned")
+
+
+def epoch_curves(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
+    """Draw what was recorded after every epoch, a panel for each curve there is, one line a strategy."""
+    done = [r for r in results if r.status == "done"]
+    recorded = list(dict.fromkeys(name for r in done for name in r.curves))
+    figure = Figure(figsize=(4.6 * min(2, len(recorded)), 3.8 * -(-len(recorded) // 2)), layout="constrained")
+    with sns.axes_style("whitegrid"):
+        axes = list(figure.subplots(-(-len(recorded) // 2), min(2, len(recorded)), squeeze=False, sharex=True).flat)
+    for axis, curve in zip(axes, recorded, strict=False):
+        rows = [
+            (names[r.spec.cell], r.spec.seed, epoch, 100 * value)
+            for r in done
+            for epoch, value in enumerate(r.curves.get(curve, ()), 1)
+        ]
+        _lines(axis, pd.DataFrame(rows, columns=["strategy", "seed", "x", "value"]))
+        axis.set(xlabel="Epoch", ylabel=f"{curve.capitalize()} (%)")
+        if axis is not axes[0]:
+            axis.legend().remove()
+    for axis in axes[len(recorded) :]:
+        axis.set_visible(False)
+    figure.suptitle(title)
+    figure.supxlabel(_band(max(len({r.spec.seed for r in done}), 1)), fontsize="small")
+    return figure
 
 
 def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:
@@ -155,20 +180,7 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
     with sns.axes_style("whitegrid"):
         axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis, (name, part) in zip(axes, panels, strict=False):
-        sns.lineplot(
-            part,
-            x="x",
-            y="value",
-            hue="strategy",
-            style="strategy",
-            markers=part.x.nunique() < MARKED_POINTS,
-            dashes=False,
-            errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if trials > 1 else None,
-            palette=sns.color_palette(
-                "colorblind" if part.strategy.nunique() <= 10 else "husl", part.strategy.nunique()
-            ),
-            ax=axis,
-        )
+        _lines(axis, part)
         axis.set(xlabel=along, ylabel=label, title=name or title)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(title=None, fontsize="small" if len(panels) > 1 else None)
@@ -176,6 +188,26 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
         axis.set_visible(False)
     if len(panels) > 1:
         figure.suptitle(title)
-    band = "lines: means; bands: 95 % confidence intervals (t) over trials" if trials > 1 else "one trial, no band"
-    figure.supxlabel(band, fontsize="small")
+    figure.supxlabel(_band(trials), fontsize="small")
     return figure
+
+
+def _lines(axis: Axes, part: pd.DataFrame) -> None:
+    """One line a strategy, with its band where there are several trials."""
+    count = part.strategy.nunique()
+    sns.lineplot(
+        part,
+        x="x",
+        y="value",
+        hue="strategy",
+        style="strategy",
+        markers=part.x.nunique() < MARKED_POINTS,
+        dashes=False,
+        errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if part.seed.nunique() > 1 else None,
+        palette=sns.color_palette("colorblind" if count <= 10 else "husl", count),
+        ax=axis,
+    )
+
+
+def _band(trials: int) -> str:
+    return "lines: means; bands: 95 % confidence intervals (t) over trials" if trials > 1 else "one trial, no band"

@@ -14,13 +14,14 @@ from cl_nvrm.spec import RunSpec
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs, what to call their cells, a line about them, the device, and how many training images there are."""
+    """The runs, what to call their cells, a line about them, the device, how many training images and tasks exist."""
 
     specs: list[RunSpec]
     names: Labels
     about: str
     device: str
     training_images: int
+    tasks: int
 
 
 def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
@@ -55,6 +56,8 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     recipe = benchmark.recipe
     optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
     optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
+    schedule = compose.parse("schedules", arguments.schedule or recipe.schedule)
+    schedule.make()
     specs = [
         RunSpec(
             strategy=strategy,
@@ -68,6 +71,10 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
             lr=lr,
             weight_decay=recipe.weight_decay if arguments.weight_decay is None else arguments.weight_decay,
             eval_every=arguments.eval_every,
+            schedule=str(schedule),
+            precision=arguments.precision,  # type: ignore[arg-type]
+            channels_last=arguments.channels_last,
+            compiled=arguments.compile,
         )
         for strategy in dict.fromkeys(map(compose.canonical, strategies))
         for lr in arguments.lr or [recipe.lr]
@@ -79,7 +86,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
     )
     count = len(images.train_y) if images else len(benchmark.train[0])
-    return Plan(specs, labels(specs), about, device, count)
+    return Plan(specs, labels(specs), about, device, count, len(benchmark.train))
 
 
 def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...]]) -> None:

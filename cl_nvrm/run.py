@@ -116,7 +116,8 @@ def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec
     from cl_nvrm.tune import Budget, Search, tune
 
     folder = arguments.out / "tuning"
-    budget = Budget(arguments.tune, arguments.tune_tasks, planned.training_images // 6, arguments.tune_seeds)
+    tasks = min(arguments.tune_tasks, planned.tasks)
+    budget = Budget(arguments.tune, tasks, planned.training_images // 6, arguments.tune_seeds)
     searches = {cell: Search(cell, budget, folder) for cell in planned.names}
     runs = Store(folder / "runs")
     runs.prepare()
@@ -146,7 +147,8 @@ def _sweep(
     from cl_nvrm.sweep import sweep
 
     workers = _workers(arguments, device)
-    missing = len(specs) if arguments.fresh else sum(store.get(spec.id) is None for spec in specs)
+    keep_weights = arguments.keep_weights and tracking is not None  # of the runs asked for, not of a search's
+    missing = len(specs) if arguments.fresh else sum(store.found(spec.id, keep_weights) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
         errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
     with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
@@ -156,7 +158,15 @@ def _sweep(
             if tracking is not None:
                 tracking.tell(result, names[result.spec.cell], store.events(result.id).read())
 
-        return sweep(specs, store, workers, fresh=arguments.fresh, on_result=done, on_progress=progress.part)
+        return sweep(
+            specs,
+            store,
+            workers,
+            fresh=arguments.fresh,
+            keep_weights=keep_weights,
+            on_result=done,
+            on_progress=progress.part,
+        )
 
 
 def _workers(arguments: Arguments, device: str) -> "Workers":
@@ -180,7 +190,7 @@ def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: 
 
     groups = cells(results, names)
     figures = _draw(results, groups, names, store.folder / "figures") if arguments.plots else []
-    compared = comparisons(groups, ("base task", "ACC"))
+    compared = comparisons(groups, ("base task", "ACC", "memorised"))
     if arguments.format == "json":
         print(json.dumps(tables.as_json(results, compared, figures, store.folder)))
     else:
@@ -203,11 +213,16 @@ def _draw(results: list[RunResult], groups: "list[Cell]", names: Labels, folder:
     spec = results[0].spec
     count = str(trials.min()) if trials.min() == trials.max() else f"{trials.min()} to {trials.max()}"
     title = f"{setting(spec)}, n = {count}"
-    drawn = {
-        "base_task": figures.base_task_curve(runs, title),
-        "mean_accuracy": figures.mean_accuracy_curve(runs, title),
-        "accuracy_matrix": figures.accuracy_matrices(runs, title),
-    }
+    drawn = {}
+    by_epoch = any(result.curves for result in results if result.status == "done")
+    if runs.task.max() > 1 or not by_epoch:
+        drawn = {
+            "base_task": figures.base_task_curve(runs, title),
+            "mean_accuracy": figures.mean_accuracy_curve(runs, title),
+            "accuracy_matrix": figures.accuracy_matrices(runs, title),
+        }
+    if by_epoch:
+        drawn["epoch_curves"] = figures.epoch_curves(results, names, title)
     by_family = families(groups)
     if several_settings(by_family):
         drawn["frontier"] = figures.frontier(by_family, title)

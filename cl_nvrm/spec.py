@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 SCHEMA = 1
 Status = Literal["done", "diverged", "failed"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class RunSpec:
 
     ``eval_every`` is the number of iterations between evaluations while training (0: none). ``first_tasks`` stops
     after so many tasks of the benchmark (0: all). ``chosen`` says how the values were chosen, where a search did it.
+    ``schedule`` is a canonical text, too. ``precision``, ``channels_last`` and ``compiled`` say how the network is
+    computed; they change more than the last bits.
     """
 
     strategy: str
@@ -37,6 +40,10 @@ class RunSpec:
     eval_every: int = 0
     first_tasks: int = 0
     chosen: str = ""
+    schedule: str = "constant"
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compiled: bool = False
 
     @property
     def id(self) -> str:
@@ -57,7 +64,8 @@ class RunResult:
     """What a run measured; ``accuracy[t][k]`` in [0, 1] is the accuracy on task k after training on task t.
 
     ``initial[k]`` is that of the untrained network. ``trace`` has a row (t, iteration, accuracies on tasks 0 … t) for
-    each evaluation while training. A diverged run keeps the rows it had; a failed one has none and says why in
+    each evaluation while training. ``curves`` has, by name, one share in [0, 1] for each epoch, tasks one after the
+    other, of what the benchmark watches. A diverged run keeps the rows it had; a failed one has none and says why in
     ``error``. Seconds are wall-clock.
     """
 
@@ -72,6 +80,7 @@ class RunResult:
     error: str | None = None
     initial: tuple[float, ...] = ()
     trace: tuple[tuple[int, int, tuple[float, ...]], ...] = ()
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -90,7 +99,8 @@ class RunResult:
             raise ValueError(f"not a run of schema {SCHEMA}")
         try:
             spec = RunSpec(**values["spec"])
-            known = {f.name: values[f.name] for f in fields(cls) if f.name not in ("spec", "initial", "trace")}
+            later = ("initial", "trace", "curves")  # results of before have none of them
+            known = {f.name: values[f.name] for f in fields(cls) if f.name not in ("spec", *later)}
         except (KeyError, TypeError) as problem:
             raise ValueError(f"a field is missing or foreign ({problem})") from problem
         if values.get("id") != spec.id:
@@ -98,16 +108,17 @@ class RunResult:
         try:
             for name in ("accuracy", "losses"):
                 known[name] = tuple(tuple(row) for row in known[name])
-            initial = tuple(values.get("initial", ()))  # results of before have neither
+            initial = tuple(values.get("initial", ()))
+            curves = {str(name): tuple(curve) for name, curve in values.get("curves", {}).items()}
             trace = tuple((task, iteration, tuple(row)) for task, iteration, row in values.get("trace", ()))
-        except TypeError as problem:
+        except (TypeError, AttributeError) as problem:
             raise ValueError(f"a field has the wrong shape ({problem})") from problem
         if not (isinstance(known["provenance"], dict) and isinstance(known["diagnostics"], dict)):
             raise ValueError("provenance and diagnostics must be objects")
         widths = {len(row) for row in known["accuracy"]}
         if known["status"] == "done" and (len(widths) != 1 or widths == {0}):
             raise ValueError("a finished run needs an accuracy for every task in every row")
-        return cls(spec=spec, **known, initial=initial, trace=trace)
+        return cls(spec=spec, **known, initial=initial, trace=trace, curves=curves)
 
 
 def canonical_json(value: Any) -> str:

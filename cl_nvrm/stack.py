@@ -21,19 +21,20 @@ from torch.nn.modules.dropout import _DropoutNd
 from cl_nvrm import catalog, compose
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.evaluate import Trace
+from cl_nvrm.evaluate import Curves, Trace
 from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.strategy import Strategy
 from cl_nvrm.train import (
     History,
     OnTask,
-    Strategy,
     Training,
     build_benchmark,
     build_model,
     circumstances,
     result_of,
     run_seeds,
+    schedule_of,
     strategy_arguments,
     train_tasks,
 )
@@ -47,9 +48,8 @@ class StackedTask(TaskData):
         first = members[0]
         if any(len(member) != len(first) for member in members):
             raise UserError("trials whose tasks differ in size cannot be stacked; write --stack off")
-        self.images, self.labels, self.rows, self.permutation, self.task, self.targets = (
-            getattr(first, name) for name in ("images", "labels", "rows", "permutation", "task", "targets")
-        )
+        for name in ("images", "labels", "rows", "permutation", "task", "targets", "augment"):
+            setattr(self, name, getattr(first, name))
 
     def gather(self, index: Tensor) -> Batch:
         """Return the samples at ``index``, (trials, m), or (m,) for the same of all trials."""
@@ -71,6 +71,7 @@ class StackedStrategy(Strategy):
 
     def backward(self) -> None:
         """Differentiate the sum: a weight has a gradient from its own trial's loss only."""
+        self.gradient_passes += 1
         self.loss.sum().backward(retain_graph=self.retain_graph)
 
 
@@ -148,6 +149,8 @@ def run_stack(
         torch.set_num_threads(threads)
     built = [build_benchmark(spec, data_dir, device) for spec in specs]
     benchmarks = [benchmark for benchmark, _ in built]
+    if any(benchmark.watched or benchmark.train[0].augment for benchmark in benchmarks):
+        raise UserError("a benchmark that is watched after every epoch cannot be stacked; write --stack off")
     together = _side_by_side(benchmarks)
     seeds = {purpose: tuple(run_seeds(spec)[purpose] for spec in specs) for purpose in run_seeds(first)}
     terms = compose.strategy(first.strategy)
@@ -155,11 +158,11 @@ def run_stack(
     def build() -> Training:
         models = [build_model(spec, benchmark, device) for spec, benchmark in zip(specs, benchmarks, strict=True)]
         plugins = {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in terms}
-        record, trace = LossRecord(), Trace(first.eval_every, together.test)
-        watched = [*plugins.values(), record, trace]
-        arguments = strategy_arguments(first, stacked(models), watched, device, optimizer_seed=seeds["optimizer"])
+        record, trace, curves = LossRecord(), Trace(first.eval_every, together.test), Curves(())
+        others = [*plugins.values(), record, trace, schedule_of(first)]
+        arguments = strategy_arguments(first, stacked(models), others, device, optimizer_seed=seeds["optimizer"])
         strategy = StackedStrategy(trials=len(specs), seed=seeds["batches"], **arguments)
-        return Training(strategy, together, plugins, record, trace)
+        return Training(strategy, together, plugins, record, trace, curves)
 
     training, history = train_tasks(build, checkpoint, on_task)
     if history.status == "diverged":
@@ -169,7 +172,7 @@ def run_stack(
         zip(specs, built, training.strategy.model.members(), strict=True)
     ):
         told = {**circumstances(spec, benchmark, images, device), "stack": len(specs)}
-        results.append(result_of(spec, _of_trial(history, trial, len(specs)), member, told))
+        results.append(result_of(spec, _of_trial(history, trial, len(specs)), member, benchmark, told))
     return results
 
 
@@ -194,6 +197,7 @@ def _of_trial(history: History, trial: int, trials: int) -> History:
             ]
             for name, t in history.diagnostics.items()
         },
+        gradient_passes=history.gradient_passes,
         train_seconds=history.train_seconds / trials,
         eval_seconds=history.eval_seconds / trials,
     )

@@ -49,6 +49,11 @@ class Store:
         except (OSError, ValueError):
             return None
 
+    def found(self, run_id: str, with_weights: bool = False) -> RunResult | None:
+        """Return the result of that id, if what is wanted of it is there."""
+        result = self.get(run_id)
+        return None if result is None or (with_weights and not self.weights_path(run_id).is_file()) else result
+
     def load(self) -> tuple[list[RunResult], dict[Path, str]]:
         """Return all results, and the files that are none with the reason."""
         results, damaged = [], {}
@@ -66,6 +71,10 @@ class Store:
     def checkpoint_path(self, run_id: str) -> Path:
         """Return the file of a run's checkpoint."""
         return self.folder / "checkpoints" / f"{run_id}.safetensors"
+
+    def weights_path(self, run_id: str) -> Path:
+        """Return the file of a run's final weights, where they are kept."""
+        return self.folder / "weights" / f"{run_id}.safetensors"
 
     def events(self, run_id: str) -> EventLog:
         """Return a run's log."""

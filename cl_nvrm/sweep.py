@@ -66,6 +66,7 @@ def sweep(
     workers: Workers,
     *,
     fresh: bool = False,
+    keep_weights: bool = False,
     on_result: Callable[[RunResult], None] = lambda _: None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[RunResult]:
@@ -75,12 +76,12 @@ def sweep(
     until then; so a sweep that was killed goes on from its last tasks. Where a worker does not see the store's folder
     (another machine's disk), this process stores the result. A run that another sweep is at, on the same store, is left
     to the end and then taken from the store. A run that diverges or fails does not stop the others; a failed one is not
-    stored, so the next sweep tries it again. ``on_progress`` hears the share of the present run that is done, where one
-    process does all.
+    stored, so the next sweep tries it again. With ``keep_weights``, a run is not done without a file of its final
+    weights. ``on_progress`` hears the share of the present run that is done, where one process does all.
     """
     specs = list(specs)
     store.clean()
-    results = {} if fresh else {spec.id: found for spec in specs if (found := store.get(spec.id)) is not None}
+    results = {} if fresh else {spec.id: found for spec in specs if (found := store.found(spec.id, keep_weights))}
     missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())
     groups = workers.groups(missing)
     jobs, threads = workers.for_runs(len(groups))
@@ -91,6 +92,7 @@ def sweep(
         threads=threads,
         stacked=workers.stack == "on",
         fresh=fresh,
+        keep_weights=keep_weights,
         progress=on_progress if jobs == 1 and workers.backend == "loky" else None,
     )
     # Ray's joblib backend hands results over at the end only; its workers store them as they come, like all others.

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cl_nvrm.analysis.comparisons import Paired
-from cl_nvrm.analysis.metrics import base_task, mean_accuracy, summary
+from cl_nvrm.analysis.metrics import METRICS, base_task, mean_accuracy, metric, summary
 from cl_nvrm.analysis.stats import FEWEST, Comparison, Interval, mean_sd, stars
 from cl_nvrm.spec import SCHEMA, RunResult
 
@@ -19,16 +19,28 @@ CURVES = {"base task": base_task, "mean accuracy": mean_accuracy}
 
 
 def strategy_table(label: str, results: Sequence[RunResult]) -> Group:
-    """Return a table of base-task and mean accuracy (%) after each task, mean ± sd over the finished trials."""
+    """Return a table of base-task and mean accuracy (%) after each task, mean ± sd over the finished trials.
+
+    Of a single task, the metrics there are.
+    """
     done = [r for r in results if r.status == "done"]
     lines: list[Any] = []
-    if done:
-        table = Table(title=f"{label}  (n = {len(done)}, %)", title_justify="left")
+    table = Table(title=f"{label}  (n = {len(done)}, %)", title_justify="left")
+    if done and len(done[0].accuracy) == 1:
+        row = []
+        for name in METRICS:
+            values = [v for r in done if (v := metric(name, r).value) is not None]
+            if values:
+                table.add_column(name, justify="right")
+                row.append(percent(values))
+        table.add_row(*row)
+        lines.append(table)
+    elif done:
         table.add_column("after task", no_wrap=True)
         for task in range(len(done[0].accuracy)):
             table.add_column(str(task + 1), justify="right", no_wrap=True)
-        for name, metric in CURVES.items():
-            columns = zip(*(metric(r.accuracy) for r in done), strict=True)
+        for name, curve in CURVES.items():
+            columns = zip(*(curve(r.accuracy) for r in done), strict=True)
             table.add_row(name, *(percent(column) for column in columns))
         lines.append(table)
     for r in results:
@@ -130,6 +142,7 @@ def as_json(
                 "metrics": {name: asdict(found) for name, found in summary(r).items()},
                 "train_seconds": r.train_seconds,
                 "eval_seconds": r.eval_seconds,
+                "curves": r.curves,
                 "diagnostics": r.diagnostics,
             }
             for r in results

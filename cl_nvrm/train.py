@@ -1,7 +1,6 @@
 """run_one: one spec in, one result out."""
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,46 +8,20 @@ from typing import Any
 
 import torch
 from avalanche.training.determinism.rng_manager import RNGManager
-from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
-from cl_nvrm import compose, data
-from cl_nvrm.benchmark import Benchmark, Seed, ShuffledBatches, task_data
+from cl_nvrm import compose, data, weights
+from cl_nvrm.benchmark import Benchmark, Seed
 from cl_nvrm.catalog import maker, needs_data
 from cl_nvrm.checkpoint import Checkpoint
 from cl_nvrm.errors import Diverged, MissingData
-from cl_nvrm.evaluate import Trace, accuracy_on, fingerprint
+from cl_nvrm.evaluate import Curves, Trace, accuracy_on, fingerprint
 from cl_nvrm.plugins.loss_record import LossRecord
+from cl_nvrm.plugins.schedule import Schedule
+from cl_nvrm.precision import computed
 from cl_nvrm.provenance import device_name, provenance
 from cl_nvrm.spec import RunResult, RunSpec, Status, derived_seed
-
-
-class Strategy(SupervisedTemplate):
-    """Avalanche's supervised strategy, fed from tensors where the data allow it.
-
-    The order of batches depends on the run's seed, the task and the epoch alone, so runs with and without noise see
-    the same ones. A plug-in that changes the data or the loader (replay, say) gets Avalanche's own loader.
-    """
-
-    def __init__(self, *, seed: Seed, **arguments: Any) -> None:
-        super().__init__(evaluator=_silent_evaluator(), **arguments)
-        self.seed = seed
-
-    def epoch_seed(self) -> Seed:
-        """Return what the order of the coming epoch's batches depends on."""
-        place = (self.experience.current_experience, self.clock.train_exp_epochs)
-        if isinstance(self.seed, tuple):
-            return tuple(derived_seed(seed, "batches", *place) for seed in self.seed)
-        return derived_seed(self.seed, "batches", *place)
-
-    def make_train_dataloader(self, **arguments: Any) -> None:
-        """Set ``self.dataloader``."""
-        tensors = task_data(self.adapted_dataset)
-        if tensors is None:
-            super().make_train_dataloader(**arguments)
-            return
-        self.dataloader = ShuffledBatches(tensors, self.train_mb_size, self.epoch_seed)
+from cl_nvrm.strategy import Strategy
 
 
 @dataclass
@@ -61,7 +34,9 @@ class History:
     initial: list[Any] = field(default_factory=list)
     trace: list[tuple[int, int, list[Any]]] = field(default_factory=list)
     losses: list[list[Any]] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
     diagnostics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    gradient_passes: int = 0
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
 
@@ -78,6 +53,7 @@ class Training:
     plugins: dict[str, Any]
     record: LossRecord
     trace: Trace
+    curves: Curves
 
     def checkpoint(self, path: Path | None) -> Checkpoint:
         """Return where the state of this training is kept."""
@@ -93,11 +69,13 @@ def run_one(
     threads: int | None = None,
     on_task: OnTask = lambda *_: None,
     checkpoint: Path | None = None,
+    keep_weights: Path | None = None,
 ) -> RunResult:
     """Train through all tasks, evaluating every task after each; a diverged run comes back with what it had.
 
     ``on_task`` hears, after each task, what was measured so far and the share of the run that is done. With a file
     ``checkpoint``, the state after each task is kept there, and a run that finds one goes on from it, to the same bits.
+    The final weights are written to the file ``keep_weights``, if one is given.
     The result's bits depend on the spec and the device; ``threads`` (None: torch's present number) change only its
     speed. Errors of plug-ins come out as they are.
     """
@@ -107,12 +85,16 @@ def run_one(
 
     def build() -> Training:
         plugins = build_plugins(spec)
-        record, trace = LossRecord(), Trace(spec.eval_every, benchmark.test)
-        strategy = build_strategy(spec, benchmark, [*plugins.values(), record, trace], device)
-        return Training(strategy, benchmark, plugins, record, trace)
+        record, trace, curves = LossRecord(), Trace(spec.eval_every, benchmark.test), Curves(benchmark.watched)
+        others = [record, trace, curves, schedule_of(spec)]
+        strategy = build_strategy(spec, benchmark, [*plugins.values(), *others], device)
+        return Training(strategy, benchmark, plugins, record, trace, curves)
 
     training, history = train_tasks(build, checkpoint, on_task)
-    return result_of(spec, history, training.strategy.model, circumstances(spec, benchmark, images, device))
+    if keep_weights is not None:
+        weights.save(keep_weights, training.strategy.model, spec.id)
+    about = circumstances(spec, benchmark, images, device)
+    return result_of(spec, history, training.strategy.model, benchmark, about)
 
 
 def train_tasks(build: Callable[[], Training], path: Path | None, on_task: OnTask) -> tuple[Training, History]:
@@ -126,6 +108,8 @@ def train_tasks(build: Callable[[], Training], path: Path | None, on_task: OnTas
         checkpoint = training.checkpoint(path)
     strategy, benchmark = training.strategy, training.benchmark
     history = History(**kept) if kept else History()
+    strategy.gradient_passes = history.gradient_passes
+    training.curves.values = {name: list(values) for name, values in history.curves.items()}
 
     def evaluate() -> list[Any]:
         start = time.perf_counter()
@@ -143,7 +127,11 @@ def train_tasks(build: Callable[[], Training], path: Path | None, on_task: OnTas
             history.status, history.error = "diverged", f"task {len(history.accuracy) + 1}: {problem}"
             break
         finally:
-            history.train_seconds += time.perf_counter() - start
+            watching = training.curves.take_seconds()
+            history.train_seconds += time.perf_counter() - start - watching
+            history.eval_seconds += watching
+            history.curves = {name: list(values) for name, values in training.curves.values.items()}
+            history.gradient_passes = strategy.gradient_passes
         history.accuracy.append(evaluate())
         history.trace += training.trace.completed(strategy.clock.train_exp_iterations, history.accuracy[-1])
         history.losses.append(list(training.record.epochs))
@@ -156,8 +144,10 @@ def train_tasks(build: Callable[[], Training], path: Path | None, on_task: OnTas
     return training, history
 
 
-def result_of(spec: RunSpec, history: History, model: nn.Module, about: dict[str, Any]) -> RunResult:
-    """Make the result of a run from what was measured, its final model, and what there is to say ``about`` it."""
+def result_of(
+    spec: RunSpec, history: History, model: nn.Module, benchmark: Benchmark, circumstances: dict[str, Any]
+) -> RunResult:
+    """Make the result of a run from what was measured, its final model, and its circumstances."""
     return RunResult(
         spec=spec,
         status=history.status,
@@ -165,8 +155,14 @@ def result_of(spec: RunSpec, history: History, model: nn.Module, about: dict[str
         initial=tuple(history.initial),
         trace=tuple((task, iteration, tuple(row)) for task, iteration, row in history.trace),
         losses=tuple(map(tuple, history.losses)),
-        diagnostics=history.diagnostics,
-        provenance={**provenance(), "weights_sha256": fingerprint(model), **about},
+        curves={name: tuple(values) for name, values in history.curves.items()},
+        diagnostics={**benchmark.diagnostics, **history.diagnostics},
+        provenance={
+            **provenance(),
+            "weights_sha256": fingerprint(model),
+            "gradient_passes": history.gradient_passes,
+            **circumstances,
+        },
         train_seconds=round(history.train_seconds, 3),
         eval_seconds=round(history.eval_seconds, 3),
         error=history.error,
@@ -219,6 +215,12 @@ def build_plugins(spec: RunSpec) -> dict[str, Any]:
     return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in compose.strategy(spec.strategy)}
 
 
+def schedule_of(spec: RunSpec) -> Schedule | None:
+    """Return what changes the learning rate from epoch to epoch, if anything does."""
+    term = compose.parse("schedules", spec.schedule)
+    return None if term.name == "constant" else Schedule(spec.lr, term.make())
+
+
 def build_strategy(spec: RunSpec, benchmark: Benchmark, plugins: list[Any], device: str) -> Strategy:
     """Build a freshly initialised model with its optimizer and plug-ins, and seed the global random states."""
     model = build_model(spec, benchmark, device)
@@ -230,7 +232,8 @@ def build_strategy(spec: RunSpec, benchmark: Benchmark, plugins: list[Any], devi
 def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
     """Build the run's freshly initialised model."""
     torch.manual_seed(run_seeds(spec)["init"])
-    return benchmark.model().to(device)
+    network = benchmark.model().to(device)
+    return computed(network, precision=spec.precision, channels_last=spec.channels_last, compiled=spec.compiled)
 
 
 def strategy_arguments(
@@ -255,9 +258,3 @@ def build_optimizer(spec: RunSpec, model: nn.Module, seed: Seed) -> torch.optim.
     term = compose.parse("optimizers", spec.optimizer)
     made: torch.optim.Optimizer = term.make(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=seed)
     return made
-
-
-def _silent_evaluator() -> EvaluationPlugin:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="No loggers specified")  # accuracy is computed from the model instead
-        return EvaluationPlugin()

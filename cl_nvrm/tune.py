@@ -18,7 +18,7 @@ from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec, derived_seed
 
-LR_RANGE = (1e-5, 1e-2)
+LR_RANGE = (100, 10)  # the learning rate of the first trial, divided and multiplied by these
 FIRST_SEED = 1_000_000
 AT_ONCE = 4  # proposals made before any of their results is known; fixed, so that the number of workers changes nothing
 Range = tuple[float, float]
@@ -151,7 +151,7 @@ def tune(searches: Sequence[Search], run: Run) -> None:
 
 def ranges(spec: RunSpec) -> dict[str, Range]:
     """Return what can be searched for a spec, by ``lr`` or ``strategy:parameter``, with its range."""
-    found: dict[str, Range] = {"lr": LR_RANGE}
+    found: dict[str, Range] = {"lr": (spec.lr / LR_RANGE[0], spec.lr * LR_RANGE[1])}
     for term in compose.strategy(spec.strategy):
         for key, limits in catalog.search(catalog.maker("strategies", term.name)).items():
             found[f"{term.name}:{key}"] = limits

@@ -76,7 +76,7 @@ def train_toy():
         plugins, *, heads=False, tasks=2, model=None, optimizer=None, strategy_class=None, benchmark=None, **more
     ):
         from cl_nvrm import catalog
-        from cl_nvrm.train import Strategy
+        from cl_nvrm.strategy import Strategy
 
         benchmark = benchmark or catalog.maker("benchmarks", "toy")(tasks=tasks, heads=heads, samples=128, seed=0)
         random.seed(0)

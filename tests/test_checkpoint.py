@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from avalanche.core import SupervisedPlugin
 
 from cl_nvrm import checkpoint
 from cl_nvrm.claim import claim
@@ -109,7 +110,7 @@ def test_a_checkpoint_that_is_none_is_passed_over(toy_spec, tmp_path, monkeypatc
 def test_a_plug_in_with_state_nobody_can_write_down_runs_without_checkpoints(toy_spec, tmp_path, monkeypatch):
     from cl_nvrm import train
 
-    class Opaque(train.SupervisedTemplate.PLUGIN_CLASS):
+    class Opaque(SupervisedPlugin):
         def __init__(self):
             super().__init__()
             self.memory = object()

@@ -257,7 +257,7 @@ def test_help_is_fast_and_shows_every_default():
         [sys.executable, "-m", "cl_nvrm.run", "--help"], capture_output=True, text=True, check=True, env=environment
     ).stdout
     assert time.perf_counter() - start < 5
-    for text in ("permuted-mnist", "split-mnist", "ewc, naive, nvrm, si", "(default: reports/runs)", "(default: 0)"):
+    for text in ("permuted-mnist", "split-mnist", "asam, ewc, naive, nvrm", "(default: reports/runs)", "(default: 0)"):
         assert text in " ".join(out.split())
 
 

@@ -112,7 +112,7 @@ def test_the_matrix_has_a_row_a_task_and_a_column_a_task(toy_spec):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_measured(toy_spec, monkeypatch):
-    from cl_nvrm.train import Strategy
+    from cl_nvrm.strategy import Strategy
 
     criterion = Strategy.criterion
 

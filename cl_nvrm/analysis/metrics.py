@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from cl_nvrm.spec import RunResult
 
 Matrix = Sequence[Sequence[float]]
+TEST, TRAINING = "test accuracy", "training accuracy"  # curves of benchmarks that are watched after every epoch
+LATE = 10
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def mean_accuracy(accuracy: Matrix) -> list[float]:
 
 def final_base_task(result: RunResult) -> float:
     """Return the accuracy on the first task at the end."""
-    return result.accuracy[-1][0]
+    return _several(result)[-1][0]
 
 
 def final_accuracy(result: RunResult) -> float:
@@ -41,7 +43,7 @@ def final_accuracy(result: RunResult) -> float:
 
 def learning_accuracy(result: RunResult) -> float:
     """Return the mean accuracy on each task just after it was learned: plasticity (Riemer et al., ICLR 2019)."""
-    return _mean([row[t] for t, row in enumerate(result.accuracy)])
+    return _mean([row[t] for t, row in enumerate(_several(result))])
 
 
 def kept_accuracy(result: RunResult) -> float:
@@ -93,6 +95,36 @@ def worst_case_accuracy(result: RunResult) -> float:
     return min_accuracy(result) * (1 - 1 / len(rows)) + rows[-1][-1] / len(rows)
 
 
+def best_accuracy(result: RunResult) -> float:
+    """Return the best test accuracy of any epoch: what early stopping could reach at most, chosen on test images."""
+    return max(_curve(result, TEST))
+
+
+def late_accuracy(result: RunResult) -> float:
+    """Return the mean test accuracy over the last ten epochs."""
+    return _mean(_curve(result, TEST)[-LATE:])
+
+
+def training_accuracy(result: RunResult) -> float:
+    """Return the final accuracy on the training samples, against the labels they were given."""
+    return _curve(result, TRAINING)[-1]
+
+
+def generalisation_gap(result: RunResult) -> float:
+    """Return final training minus final test accuracy (Xie et al. 2021, experiment 2)."""
+    return training_accuracy(result) - _curve(result, TEST)[-1]
+
+
+def memorised(result: RunResult) -> float:
+    """Return the share of flipped training samples that are predicted as their wrong label says, at the end."""
+    return _curve(result, "memorised")[-1]
+
+
+def corrected(result: RunResult) -> float:
+    """Return the share of flipped training samples that are predicted as their true class, at the end."""
+    return _curve(result, "corrected")[-1]
+
+
 METRICS: dict[str, Callable[[RunResult], float]] = {
     "base task": final_base_task,
     "ACC": final_accuracy,
@@ -103,6 +135,12 @@ METRICS: dict[str, Callable[[RunResult], float]] = {
     "forgetting": forgetting,
     "min-ACC": min_accuracy,
     "WC-ACC": worst_case_accuracy,
+    "best accuracy": best_accuracy,
+    "late accuracy": late_accuracy,
+    "training accuracy": training_accuracy,
+    "generalisation gap": generalisation_gap,
+    "memorised": memorised,
+    "corrected": corrected,
 }
 
 
@@ -123,6 +161,14 @@ def summary(result: RunResult) -> dict[str, Metric]:
 
 class _Undefined(Exception):
     pass
+
+
+def _curve(result: RunResult, name: str) -> Sequence[float]:
+    if not result.curves:
+        raise _Undefined("nothing was recorded after every epoch")
+    if name not in result.curves:
+        raise _Undefined("no label was flipped")
+    return result.curves[name]
 
 
 def _several(result: RunResult) -> Matrix:

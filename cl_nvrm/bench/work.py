@@ -11,7 +11,8 @@ from cl_nvrm.bench.timing import Setting
 from cl_nvrm.benchmark import Benchmark
 from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.spec import RunSpec
-from cl_nvrm.train import Strategy, build_benchmark, build_plugins, build_strategy
+from cl_nvrm.strategy import Strategy
+from cl_nvrm.train import build_benchmark, build_plugins, build_strategy
 
 
 class EpochTimer(SupervisedPlugin):

@@ -58,13 +58,18 @@ def _figures(section: Section) -> list[tuple[str, str, bool]]:
     runs = figures.table(section.results, names)
     if runs.empty:
         return []
-    drawn = [
-        ("Accuracy on the first task", figures.base_task_curve(runs, "")),
-        ("Mean accuracy over the tasks learned so far", figures.mean_accuracy_curve(runs, "")),
-    ]
+    drawn = []
+    finished = [result for cell in section.cells for result in cell.done]
+    by_epoch = any(result.curves for result in finished)
+    if runs.task.max() > 1 or not by_epoch:
+        drawn += [
+            ("Accuracy on the first task", figures.base_task_curve(runs, "")),
+            ("Mean accuracy over the tasks learned so far", figures.mean_accuracy_curve(runs, "")),
+        ]
     if several_settings(section.by_family):
         drawn.append(("What each method keeps, against how well it learns", figures.frontier(section.by_family, "")))
-    finished = [result for cell in section.cells for result in cell.done]
+    if by_epoch:
+        drawn.append(("After every epoch", figures.epoch_curves(section.results, names, "")))
     if any(result.trace for result in finished):
         drawn.append(("Accuracy on the first task while training", figures.trace_curve(section.results, names, "")))
     if any(any(task) for result in finished for task in result.losses):

@@ -110,10 +110,12 @@ def _summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
 
 def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
     note = "Percent, mean ± standard deviation over seeds."
+    absent: dict[str, list[str]] = {}
     for name in METRICS:
         if not any(cell.values(name) for cell in of):
             reasons = sorted({metric(name, r).reason or "" for cell in of for r in cell.results})
-            note += f" No {name}: {'; '.join(reasons)}."
+            absent.setdefault("; ".join(reasons), []).append(name)
+    note += "".join(f" No {', '.join(those)}: {why}." for why, those in absent.items())
     held = [row for row in compared if row.reference]
     if any(row.found.n >= FEWEST for row in held):
         note += (
