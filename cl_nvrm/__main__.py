@@ -2,7 +2,7 @@
 
 import sys
 
-VERBS = ("run", "bench", "report", "calibrate")
+VERBS = ("run", "report", "perturb", "study", "calibrate", "bench")
 
 
 def main() -> int:
@@ -20,6 +20,14 @@ def main() -> int:
         from cl_nvrm.report.__main__ import main as report
 
         return report(rest)
+    if verb == "perturb":
+        from cl_nvrm.perturb.__main__ import main as perturb
+
+        return perturb(rest)
+    if verb == "study":
+        from cl_nvrm.study.__main__ import main as study
+
+        return study(rest)
     if verb == "calibrate":
         from cl_nvrm.calibrate import main as calibrate
 

@@ -73,7 +73,16 @@ def train_toy():
     """Train a model on toy tasks under given plug-ins, in our strategy or in another one; return (strategy, model)."""
 
     def train(
-        plugins, *, heads=False, tasks=2, model=None, optimizer=None, strategy_class=None, benchmark=None, **more
+        plugins,
+        *,
+        heads=False,
+        tasks=2,
+        model=None,
+        optimizer=None,
+        strategy_class=None,
+        benchmark=None,
+        epochs=1,
+        **more,
     ):
         from cl_nvrm import catalog
         from cl_nvrm.strategy import Strategy
@@ -89,7 +98,7 @@ def train_toy():
             optimizer=optimizer,
             criterion=torch.nn.CrossEntropyLoss(),
             train_mb_size=32,
-            train_epochs=1,
+            train_epochs=epochs,
             plugins=list(plugins),
             **own,
             **more,

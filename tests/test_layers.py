@@ -50,9 +50,18 @@ MAY_IMPORT = {
     "track": {"errors", "spec", "claim"},
     "tune": {"errors", "spec", "catalog", "compose", "claim", "analysis"},
     "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "data"},
+    "stored": {"errors", "spec", "store", "weights", "analysis", "benchmark", "evaluate", "train"},
+    "perturb/__main__": {"errors", "command", "labels", "plan", "store", "stored"},
+    "study": {
+        "spec", "compose", "noise", "arguments", "labels", "plan", "store", "stored", "command", "execute", "drawing",
+        "analysis", "figures",
+    },
+    "drawing": {"errors"},
+    "command": {"errors"},
+    "execute": {"errors", "spec", "labels", "arguments", "plan", "store", "sweep", "tune", "track", "progress"},
     "run": {
-        "errors", "spec", "catalog", "compose", "labels", "arguments", "plan", "store", "sweep", "estimate", "tune",
-        "track", "progress", "tables", "analysis", "figures",
+        "errors", "spec", "catalog", "compose", "labels", "arguments", "plan", "store", "command", "execute",
+        "estimate", "tables", "analysis", "figures", "drawing",
     },
     "calibrate": {"errors", "spec", "arguments", "plan", "benchmark", "noise", "plugins", "train"},
     "report": {"errors", "spec", "store", "labels", "analysis", "figures"},
@@ -60,7 +69,7 @@ MAY_IMPORT = {
         "errors", "spec", "compose", "arguments", "benchmark", "data", "plugins", "evaluate", "provenance", "strategy",
         "train", "stack", "plan", "run",
     },
-    "__main__": {"run", "bench", "report", "calibrate"},
+    "__main__": {"run", "bench", "report", "calibrate", "perturb", "study"},
     "__init__": set(),
 }  # fmt: skip
 PLUGIN_FOLDERS = {
@@ -70,22 +79,24 @@ PLUGIN_FOLDERS = {
 # a third-party package -> the only places that may import it
 ONLY_IN = {
     "avalanche": {"plugins", "evaluate", "strategy", "train", "benchmark", "strategies", "benchmarks", "bench"},
-    "pandas": {"figures"},
-    "seaborn": {"figures"},
-    "matplotlib": {"figures", "run", "report"},
+    "pandas": {"figures", "study"},
+    "seaborn": {"figures", "study"},
+    "matplotlib": {"figures", "drawing", "report", "study"},
     "jinja2": {"report"},
     "joblib": {"sweep"},
     "optuna": {"tune"},
     "wandb": {"track"},
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
-    "rich": {"tables", "progress", "run", "bench", "calibrate"},
+    "rich": {"tables", "progress", "command", "execute", "run", "bench", "calibrate", "perturb/__main__", "study"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def place(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
+    if "/".join(parts[1:]) in MAY_IMPORT:  # a verb that shares its name with a package below it
+        return "/".join(parts[1:])
     return parts[0] if parts[0] in PLUGIN_FOLDERS else parts[1]
 
 

@@ -80,7 +80,7 @@ def test_weights_come_back_when_adding_the_noise_itself_fails(place):
 def place(request, monkeypatch):
     """Run a test the way a CPU does it and the way other devices do it, here on the CPU's memory."""
     if request.param == "elsewhere":
-        monkeypatch.setattr("cl_nvrm.perturb._on_cpu", lambda parameter: False)
+        monkeypatch.setattr("cl_nvrm.perturb.perturbation._on_cpu", lambda parameter: False)
     return request.param
 
 

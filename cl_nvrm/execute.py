@@ -1,0 +1,127 @@
+"""Execute: a plan through tuning, the sweep and the trackers, to results."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from cl_nvrm.arguments import Arguments
+from cl_nvrm.errors import Diverged
+from cl_nvrm.labels import Labels, labels, short_name
+from cl_nvrm.plan import Plan
+from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.store import Store
+from cl_nvrm.track import Tracking
+
+if TYPE_CHECKING:
+    from cl_nvrm.sweep import Workers
+
+FAILED = 1
+
+
+def carry_out(
+    arguments: Arguments, planned: Plan, errors: Console, warn: Callable[[str], None]
+) -> tuple[list[RunResult], Labels]:
+    """Do what is planned, in the folder ``--out``; return all results and what to call their cells.
+
+    The traceback of a run that failed goes to a file beside the results.
+    """
+    store = Store(arguments.out)
+    store.prepare()
+    tracking = Tracking(arguments.track, store.folder, warn)
+    specs, names = planned.specs, planned.names
+    if arguments.tune:
+        specs = _tuned(arguments, planned, errors)
+        names = labels(specs)
+    results = _swept(arguments, planned.device, specs, names, store, errors, tracking)
+    for result in results:
+        tracking.tell(result, names[result.spec.cell], store.events(result.id).read(), again=False)
+    for result in results:
+        if "traceback" in result.provenance:
+            log = store.folder / f"{result.id}.failed.txt"
+            log.write_text(result.provenance["traceback"], encoding="utf-8")
+            errors.print(f"cl_nvrm: {result.error}; the traceback is in {log}", soft_wrap=True, markup=False)
+    return results, names
+
+
+def outcome(results: Sequence[RunResult]) -> int:
+    """Return the exit code of a command with these results."""
+    statuses = {result.status for result in results}
+    return FAILED if "failed" in statuses else Diverged.code if "diverged" in statuses else 0
+
+
+def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec]:
+    """Search every strategy's values; return the specs of the trials to report, with what was found."""
+    from cl_nvrm.tune import Budget, Search, tune
+
+    folder = arguments.out / "tuning"
+    tasks = min(arguments.tune_tasks, planned.tasks)
+    budget = Budget(arguments.tune, tasks, planned.training_images // 6, arguments.tune_seeds)
+    searches = {cell: Search(cell, budget, folder) for cell in planned.names}
+    runs = Store(folder / "runs")
+    runs.prepare()
+
+    def run(trials: list[RunSpec]) -> list[RunResult]:
+        return _swept(replace(arguments, fresh=False), planned.device, trials, labels(trials), runs, errors)
+
+    tune(list(searches.values()), run)
+    for search in searches.values():
+        if not arguments.quiet:
+            found = search.chosen(arguments.seed)
+            line = f"tuned: {short_name(found.strategy)}, lr {found.lr:g}; {found.chosen}"
+            errors.print(line, soft_wrap=True, highlight=False, markup=False)
+    return [searches[spec.cell].chosen(spec.seed) for spec in planned.specs]
+
+
+def _swept(
+    arguments: Arguments,
+    device: str,
+    specs: list[RunSpec],
+    names: Labels,
+    store: Store,
+    errors: Console,
+    tracking: Tracking | None = None,
+) -> list[RunResult]:
+    from cl_nvrm.progress import SweepProgress
+    from cl_nvrm.sweep import sweep
+
+    workers = workers_of(arguments, device)
+    keep_weights = arguments.keep_weights and tracking is not None  # of the runs asked for, not of a search's
+    missing = len(specs) if arguments.fresh else sum(store.found(spec.id, keep_weights) is None for spec in specs)
+    if missing < len(specs) and not arguments.quiet:
+        errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
+    with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
+
+        def done(result: RunResult) -> None:
+            progress.done(result)
+            if tracking is not None:
+                tracking.tell(result, names[result.spec.cell], store.events(result.id).read())
+
+        return sweep(
+            specs,
+            store,
+            workers,
+            fresh=arguments.fresh,
+            keep_weights=keep_weights,
+            on_result=done,
+            on_progress=progress.part,
+        )
+
+
+def workers_of(arguments: Arguments, device: str) -> "Workers":
+    """Return where the runs of a command are computed."""
+    from cl_nvrm.sweep import Workers
+
+    # Said outright: workers that are kept from an earlier sweep, or run elsewhere, have an environment of their own.
+    data_dir = arguments.data_dir or (Path(os.environ["CL_NVRM_DATA"]) if os.environ.get("CL_NVRM_DATA") else None)
+    return Workers(
+        jobs=arguments.jobs,
+        stack=arguments.stack,
+        backend=arguments.backend,
+        scheduler=arguments.scheduler,
+        device=device,
+        data_dir=data_dir.resolve() if data_dir else None,
+    )

@@ -1,0 +1,139 @@
+"""Stored: what can be asked of a run's stored weights; answers are kept as JSON beside the runs."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from cl_nvrm import weights
+from cl_nvrm.analysis.pac_bayes import of_model
+from cl_nvrm.analysis.robustness import Draws, generalisation_gap, neural_variability, perturbed
+from cl_nvrm.benchmark import Benchmark, TaskData
+from cl_nvrm.errors import UserError
+from cl_nvrm.evaluate import EVAL_BATCH
+from cl_nvrm.spec import RunResult, canonical_json
+from cl_nvrm.store import Store
+from cl_nvrm.train import build_benchmark, build_model
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What to ask: accuracy and loss at ``scales``, and the variability and bound at scale ``b`` (0: not asked).
+
+    ``draws``, ``noise``, ``relative`` and ``seed`` are those of ``robustness.perturbed``; ``weight_decay`` is that of
+    the prior, 1 / σ².
+    """
+
+    scales: tuple[float, ...]
+    draws: int = 10
+    noise: str = "gaussian"
+    relative: bool = False
+    b: float = 0.0
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of it: ``curve`` on the test samples; the rest, on the training samples, by name."""
+
+    run: str
+    curve: tuple[Draws, ...]
+    training: dict[str, Any]
+
+
+class _Loader:
+    """A task's samples as a loader that can be gone through again."""
+
+    def __init__(self, data: TaskData) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        return self.data.batches(EVAL_BATCH)
+
+
+def opened(store: Store, result: RunResult, data_dir: Path | None, device: str) -> tuple[Benchmark, nn.Module]:
+    """Return a run's benchmark and its network with the final weights; UserError if these are not there or not its."""
+    path = store.weights_path(result.id)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; train again with --keep-weights")
+    benchmark, _ = build_benchmark(result.spec, data_dir, device)
+    if len(benchmark.train) > 1:
+        raise UserError(f"run {result.id} has {len(benchmark.train)} tasks; this is for benchmarks of one task")
+    model = build_model(result.spec, benchmark, device)
+    weights.load(path, model, result.id)
+    return benchmark, model
+
+
+def kept(store: Store, run_id: str, questions: Questions) -> Answers | None:
+    """Return the answers for a run that are in the store, whether or not its weights still are; None if none are."""
+    try:
+        found = json.loads(_path(store, run_id, questions).read_text("utf-8"))
+        if found["schema"] != SCHEMA or found["run"] != run_id:
+            return None
+        curve = tuple(Draws(d["scale"], tuple(d["accuracies"]), tuple(d["losses"])) for d in found["curve"])
+        return Answers(run_id, curve, found["training"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or damaged
+
+
+def ask(
+    store: Store, result: RunResult, questions: Questions, data_dir: Path | None = None, device: str = "cpu"
+) -> Answers:
+    """Return the answers for a run, from the store if they are there."""
+    answers = kept(store, result.id, questions)
+    if answers is not None:
+        return answers
+    answers = _answered(*opened(store, result, data_dir, device), result.id, questions)
+    path = _path(store, result.id, questions)
+    told = {"schema": SCHEMA, "questions": asdict(questions), **asdict(answers)}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.with_suffix(".new").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        path.with_suffix(".new").replace(path)
+    except OSError as problem:
+        raise UserError(f"Cannot write {path} ({problem.strerror})") from problem
+    return answers
+
+
+def _path(store: Store, run_id: str, questions: Questions) -> Path:
+    key = sha256(canonical_json(asdict(questions)).encode()).hexdigest()[:8]
+    return store.folder / "perturbed" / f"{run_id}-{key}.json"
+
+
+def _answered(benchmark: Benchmark, model: nn.Module, run: str, questions: Questions) -> Answers:
+    test, train = _Loader(benchmark.test[0]), _Loader(benchmark.train[0])
+    law: dict[str, Any] = {"draws": questions.draws, "seed": questions.seed}
+    curve = perturbed(model, test, questions.scales, noise=questions.noise, relative=questions.relative, **law)
+    about: dict[str, Any] = {"generalisation_gap": generalisation_gap(model, train, test)}
+    if questions.b:
+        found = neural_variability(model, train, questions.b, **law)
+        limit = of_model(model, train, questions.b, questions.weight_decay, **law)
+        about |= {
+            "b": questions.b,
+            "delta": found.delta,
+            "delta_standard_error": found.standard_error,
+            "expected_sharpness": found.sharpness.mean,
+            "bound": {**asdict(limit), "total": limit.total, "vacuous": limit.vacuous, "sentence": limit.sentence},
+        }
+    return Answers(run, tuple(curve), about)
+
+
+def runs_of(store: Store, wanted: Sequence[str]) -> list[RunResult]:
+    """Return the finished runs whose weights are kept, or those of the ids given; UserError if there are none."""
+    results = {result.id: result for result in store.load()[0] if result.status == "done"}
+    for run_id in wanted:
+        if run_id not in results:
+            raise UserError(f"There is no finished run {run_id} in {store.folder}")
+    chosen = [results[run_id] for run_id in wanted] or [
+        result for result in results.values() if store.weights_path(result.id).is_file()
+    ]
+    if not chosen:
+        raise UserError(f"No weights are kept in {store.folder}; train with --keep-weights")
+    return chosen

@@ -1,0 +1,103 @@
+"""``python -m cl_nvrm.study``: train what a study needs and is not stored yet, and draw its figures."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from cl_nvrm.arguments import parse
+from cl_nvrm.command import exit_code
+from cl_nvrm.execute import carry_out, outcome
+from cl_nvrm.labels import Labels, labels, setting
+from cl_nvrm.plan import device_named, plan
+from cl_nvrm.spec import RunResult
+from cl_nvrm.store import Store
+from cl_nvrm.study.definitions import SCALES, STUDIES, Part, Study
+
+FOLDER = Path("reports/studies/generalisation")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the studies named and return the exit code."""
+    listed = "\n".join(f"  {name:20}{study.asks}" for name, study in STUDIES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m cl_nvrm.study",
+        description="Train what a study needs, skip what is stored, draw its figures.",
+        epilog=f"studies:\n{listed}\n\nThe other flags are those of python -m cl_nvrm.run.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="STUDY", help="studies by name (default: all)")
+    parser.add_argument("--scale", choices=SCALES, default="small",
+                        help="paper: the full recipe; small: four cores; smoke: to see it run (default: small)"
+                        )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder of runs and figures (default: {FOLDER}/SCALE)")
+    for flag in ("--trials", "--epochs", "--jobs", "--device", "--precision", "--data-dir"):
+        parser.add_argument(flag)
+    for flag in ("--channels-last", "--compile", "--quiet"):
+        parser.add_argument(flag, action="store_true")
+    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    more = [
+        word
+        for name, value in vars(arguments).items()
+        if name not in ("names", "scale", "out") and value not in (None, False)
+        for word in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
+    ]
+    for name in arguments.names:
+        if name not in STUDIES:
+            parser.error(f"no study '{name}'; there are {', '.join(STUDIES)}")
+    chosen = {name: STUDIES[name] for name in arguments.names or STUDIES}
+    folder = arguments.out or FOLDER / arguments.scale
+    return exit_code(lambda errors: max(_run(n, s, arguments.scale, folder, more, errors) for n, s in chosen.items()))
+
+
+def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str], errors: Console) -> int:
+    """Train and draw one study; return the exit code of its worst run."""
+    from cl_nvrm.drawing import save
+
+    errors.print(f"{name}: {study.asks}", soft_wrap=True, highlight=False)
+    panels: dict[str, list[RunResult]] = {}
+    for part in study.parts[scale]:
+        panels.setdefault(part.panel, []).extend(_trained(study, part, folder, more, errors))
+    drawn = {f"{name}-{panel}": _drawn(study, found, folder, more) for panel, found in panels.items()}
+    for path in save(drawn, folder / "figures"):
+        print(f"figure: {path}")
+    return max(outcome(found) for found in panels.values())
+
+
+def _trained(study: Study, part: Part, folder: Path, more: Sequence[str], errors: Console) -> list[RunResult]:
+    from cl_nvrm.stored import Questions, kept
+
+    def warn(line: str) -> None:
+        errors.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
+
+    arguments = parse([*part.words, "--out", str(folder), *more])
+    planned = plan(arguments, warn)
+    store = Store(folder)
+    if study.perturbed and any(kept(store, spec.id, Questions(study.perturbed)) is None for spec in planned.specs):
+        arguments = replace(arguments, keep_weights=True)
+    return carry_out(arguments, planned, errors, warn)[0]
+
+
+def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[str]) -> Figure:
+    from cl_nvrm.stored import Questions, ask
+    from cl_nvrm.study import figures
+
+    results = list({result.id: result for result in results}.values())
+    done = [result for result in results if result.status == "done"]
+    names: Labels = labels(result.spec for result in results)
+    title = setting(results[0].spec)
+    if not study.perturbed:
+        drawn: Figure = getattr(figures, study.figure)(done, names, title)
+        return drawn
+    arguments, questions = parse(more), Questions(study.perturbed)
+    device = device_named(arguments.device)
+    answers = [(result, ask(Store(folder), result, questions, arguments.data_dir, device).curve) for result in done]
+    return figures.perturbed(answers, names, title)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
