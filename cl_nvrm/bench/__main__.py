@@ -14,7 +14,7 @@ from rich.table import Table
 from cl_nvrm.errors import UserError
 
 # Small measurements first; those that start processes of their own last.
-SUBJECTS = ("step", "penalties", "fisher", "whole_run", "stacking", "commands")
+SUBJECTS = ("step", "penalties", "fisher", "networks", "whole_run", "stacking", "commands")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

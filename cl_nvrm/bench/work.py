@@ -80,7 +80,11 @@ def spec(setting: Setting, strategy: str, *, tasks: int, subset: int = 0, seed: 
 
 def work(setting: Setting, strategy: str, *, tasks: int, subset: int = 0) -> Work:
     """Build a strategy and its tasks, ready to be trained."""
-    planned = spec(setting, strategy, tasks=tasks, subset=subset)
+    return prepared(setting, spec(setting, strategy, tasks=tasks, subset=subset))
+
+
+def prepared(setting: Setting, planned: RunSpec) -> Work:
+    """Build what a spec says, ready to be trained."""
     benchmark, _ = build_benchmark(planned, setting.data_dir, setting.device)
     timer = EpochTimer(setting)
     plugins = [*build_plugins(planned).values(), LossRecord(), timer]
