@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from cl_nvrm import compose
 from cl_nvrm.arguments import parse
 from cl_nvrm.command import exit_code
 from cl_nvrm.execute import carry_out, outcome
@@ -82,6 +83,14 @@ def _trained(study: Study, part: Part, folder: Path, more: Sequence[str], errors
     return carry_out(arguments, planned, errors, warn)[0]
 
 
+def described(benchmark: str, setting: str) -> str:
+    """Return a title that says how noisy the labels are, also where that is the default."""
+    settings = compose.parse("benchmarks", benchmark).settings
+    if not settings.get("rate"):
+        return setting
+    return f"{setting}, {100 * float(settings['rate']):g} % {settings['noise']} label noise"
+
+
 def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[str]) -> Figure:
     from cl_nvrm.stored import Questions, ask
     from cl_nvrm.study import figures
@@ -89,7 +98,7 @@ def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[
     results = list({result.id: result for result in results}.values())
     done = [result for result in results if result.status == "done"]
     names: Labels = labels(result.spec for result in results)
-    title = setting(results[0].spec)
+    title = described(results[0].spec.benchmark, setting(results[0].spec))
     if not study.perturbed:
         drawn: Figure = getattr(figures, study.figure)(done, names, title)
         return drawn

@@ -35,11 +35,11 @@ def _part(panel: str, setup: str, *strategies: str) -> Part:
 
 _SMOKE = "--benchmark noisy-mnist:subset=300,model=mlp(width=32,depth=1) --data digits --epochs 3 --trials 2"
 _MNIST = "--benchmark noisy-mnist:subset=10000 --data mnist"
-_CIFAR = "--benchmark noisy-cifar10:subset=10000,model=small-cnn,augment=false --data cifar10"
+_CIFAR = "--benchmark noisy-cifar10:subset=10000,model=small-cnn,augment=false --data cifar10 --epochs 40"
 _PAPER = "--data {data} --trials 10 --benchmark noisy-{data}:rate={rate},noise={noise}"
 _RATES = {"pairflip": (0.1, 0.2, 0.3, 0.4), "symmetric": (0.2, 0.4, 0.6, 0.8)}
 _PAPER_NOISY = "--benchmark noisy-cifar10 --data cifar10 --trials 10"
-_CLEAN = "--benchmark clean-cifar10:subset=10000,model=small-cnn,augment=false --data cifar10"
+_CLEAN = "--benchmark clean-cifar10:subset=5000,model=small-cnn,augment=false --data cifar10 --epochs 30"
 _LAWS = ("gaussian", "laplace", "uniform")
 _NETWORKS = ("resnet34", "vgg16", "mobilenetv2")
 
@@ -85,7 +85,7 @@ STUDIES = {
                     "nvrm:variability=0.03|0.05|0.08",
                     "psgd:variability=0.001",
                 ),
-                _part("cifar10", f"{_CIFAR} --trials 3", "naive", "nvrm:variability=0.01|0.02|0.03|0.05"),
+                _part("cifar10", f"{_CIFAR} --trials 3", "naive", "nvrm:variability=0.03|0.05|0.08"),
             ),
             "smoke": (_part("digits", _SMOKE, "naive", "nvrm"),),
         },
