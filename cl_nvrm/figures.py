@@ -74,23 +74,28 @@ def epoch_curves(results: Sequence[RunResult], names: Mapping[RunSpec, str], tit
     """Draw what was recorded after every epoch, a panel for each curve there is, one line a strategy."""
     done = [r for r in results if r.status == "done"]
     recorded = list(dict.fromkeys(name for r in done for name in r.curves))
-    figure = Figure(figsize=(4.6 * min(2, len(recorded)), 3.8 * -(-len(recorded) // 2)), layout="constrained")
+    lines, trials = len({r.spec.cell for r in done}), len({r.spec.seed for r in done})
+    below = 0.26 * -(-lines // 3)  # inches of legend
+    rows, columns = -(-len(recorded) // 2), min(2, len(recorded))
+    figure = Figure(figsize=(4.8 * columns, 3.4 * rows + below + 0.6), layout="constrained")
     with sns.axes_style("whitegrid"):
-        axes = list(figure.subplots(-(-len(recorded) // 2), min(2, len(recorded)), squeeze=False, sharex=True).flat)
+        axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axis, curve in zip(axes, recorded, strict=False):
-        rows = [
+        values = [
             (names[r.spec.cell], r.spec.seed, epoch, 100 * value)
             for r in done
             for epoch, value in enumerate(r.curves.get(curve, ()), 1)
         ]
-        _lines(axis, pd.DataFrame(rows, columns=["strategy", "seed", "x", "value"]))
+        # More bands than that hide each other.
+        part = pd.DataFrame(values, columns=["strategy", "seed", "x", "value"])
+        _lines(axis, part, band=trials > 1 and lines <= CURVES_A_PANEL)
         axis.set(xlabel="Epoch", ylabel=f"{curve.capitalize()} (%)")
-        if axis is not axes[0]:
-            axis.legend().remove()
+        axis.get_legend().remove()
     for axis in axes[len(recorded) :]:
         axis.set_visible(False)
-    figure.suptitle(title)
-    figure.supxlabel(_band(max(len({r.spec.seed for r in done}), 1)), fontsize="small")
+    handles, texts = axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(3, lines), fontsize="small", frameon=False)
+    figure.suptitle(f"{title}\n{_band(trials if lines <= CURVES_A_PANEL else 0)}", fontsize="medium")
     return figure
 
 
@@ -180,7 +185,7 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
     with sns.axes_style("whitegrid"):
         axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis, (name, part) in zip(axes, panels, strict=False):
-        _lines(axis, part)
+        _lines(axis, part, band=trials > 1)
         axis.set(xlabel=along, ylabel=label, title=name or title)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(title=None, fontsize="small" if len(panels) > 1 else None)
@@ -192,8 +197,8 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
     return figure
 
 
-def _lines(axis: Axes, part: pd.DataFrame) -> None:
-    """One line a strategy, with its band where there are several trials."""
+def _lines(axis: Axes, part: pd.DataFrame, *, band: bool) -> None:
+    """One line a strategy, through the means over trials."""
     count = part.strategy.nunique()
     sns.lineplot(
         part,
@@ -203,11 +208,14 @@ def _lines(axis: Axes, part: pd.DataFrame) -> None:
         style="strategy",
         markers=part.x.nunique() < MARKED_POINTS,
         dashes=False,
-        errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if part.seed.nunique() > 1 else None,
+        errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if band else None,
         palette=sns.color_palette("colorblind" if count <= 10 else "husl", count),
         ax=axis,
     )
 
 
 def _band(trials: int) -> str:
+    """What lines and bands are; 0: of several trials, without bands."""
+    if not trials:
+        return "lines: means over trials"
     return "lines: means; bands: 95 % confidence intervals (t) over trials" if trials > 1 else "one trial, no band"

@@ -107,7 +107,7 @@ def _svg(figure: Figure, prefix: str) -> str:
 def _matrices(section: Section) -> list[tuple[str, list[list[float]]]]:
     shown = []
     for cell in section.cells:
-        if cell.done:
+        if cell.done and len(cell.done[0].accuracy) > 1:
             alike = [r.accuracy for r in cell.done if len(r.accuracy) == len(cell.done[0].accuracy)]
             shown.append((cell.name, np.mean(alike, axis=0).tolist()))
     return shown
@@ -130,6 +130,7 @@ def _run(name: str, result: RunResult) -> dict[str, Any]:
         "error": result.error,
         "base": percent("base task"),
         "acc": percent("ACC"),
+        "gradients": result.provenance.get("gradient_passes", "–"),
         "seconds": f"{result.train_seconds + result.eval_seconds:.1f}",
         "id": result.id,
         "record": json.dumps(record, indent=1, ensure_ascii=False),

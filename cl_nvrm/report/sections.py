@@ -128,7 +128,7 @@ def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
             worst = out_of_reach[0]
             note += (
                 f" With {worst.found.n} seeds and {worst.family} comparisons even the clearest difference has an "
-                f"adjusted p of {worst.family * 2.0 ** (1 - worst.found.n):.2f}: no star can appear."
+                f"adjusted p of {min(1, worst.family * 2.0 ** (1 - worst.found.n)):.2f}: no star can appear."
             )
     few = {row.found.n for row in held if row.found.n < FEWEST}
     if few:
