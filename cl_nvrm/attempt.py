@@ -39,6 +39,8 @@ class Attempt:
 
     def __call__(self, specs: Group, *, wait: bool) -> tuple[Group, list[RunResult] | None]:
         """Return the group and its results; None for them if another process is at one of them, unless ``wait``."""
+        if self.keep_weights and not self._sees_store:
+            raise UserError(f"--keep-weights needs workers that see {self.store.folder}")
         if not self._sees_store:  # this machine does not see the store: whoever asked stores the results
             return specs, self._results(specs)
         with ExitStack() as claims:
@@ -84,6 +86,7 @@ class Attempt:
                 self.progress(share)
 
         path = self._checkpoint(specs)
+        kept = self.store.weights_path(specs[0].id) if self.keep_weights else None
         options: dict[str, Any] = {"data_dir": self.data_dir, "device": self.device, "threads": self.threads}
         options |= {"on_task": on_task, "checkpoint": path}
         for spec in specs:
@@ -92,7 +95,7 @@ class Attempt:
             if len(specs) > 1:
                 results = run_stack(specs, **options)
             else:
-                results = [run_one(specs[0], **options, keep_weights=self._weights(specs[0]))]
+                results = [run_one(specs[0], **options, keep_weights=kept)]
         except Exception:
             if path:
                 path.unlink(missing_ok=True)  # the next attempt starts over, rather than at what led here
@@ -104,9 +107,6 @@ class Attempt:
                     self.store.save(result)
             self._log(result.spec, result.status)
         return results
-
-    def _weights(self, spec: RunSpec) -> Path | None:
-        return self.store.weights_path(spec.id) if self.keep_weights and self._sees_store else None
 
     @property
     def _sees_store(self) -> bool:

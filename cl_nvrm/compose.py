@@ -154,8 +154,12 @@ def _meant(text: str, parameter: inspect.Parameter) -> str:
     if means in catalog.KINDS:
         term = nested(means, text)
         return str(term).replace(":", "(", 1) + ")" * bool(term.settings)
-    if means == "file" and "@" not in text and Path(text).is_file():
-        return f"{text}@{hashlib.sha256(Path(text).read_bytes()).hexdigest()[:8]}"
+    # A word without dot or slash is never a file: one called like a known word would change what the word means.
+    if means == "file" and re.search(r"[./]", text) and Path(text).is_file():
+        try:
+            return f"{text}@{hashlib.sha256(Path(text).read_bytes()).hexdigest()[:8]}"
+        except OSError as problem:
+            raise UserError(f"{text} cannot be read ({problem.strerror})") from problem
     return text
 
 

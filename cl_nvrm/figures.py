@@ -5,6 +5,7 @@ after_task, task, accuracy (in [0, 1]; tasks count from 1).
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,8 @@ def epoch_curves(results: Sequence[RunResult], names: Mapping[RunSpec, str], tit
         axis.set_visible(False)
     handles, texts = axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(3, lines), fontsize="small", frameon=False)
-    figure.suptitle(f"{title}\n{_band(trials if lines <= CURVES_A_PANEL else 0)}", fontsize="medium")
+    about = _band(trials if lines <= CURVES_A_PANEL else 0)
+    figure.suptitle(f"{fill(title, 48 * columns)}\n{about}", fontsize="medium")
     return figure
 
 
@@ -218,4 +220,6 @@ def _band(trials: int) -> str:
     """What lines and bands are; 0: of several trials, without bands."""
     if not trials:
         return "lines: means over trials"
-    return "lines: means; bands: 95 % confidence intervals (t) over trials" if trials > 1 else "one trial, no band"
+    if trials == 1:
+        return "one trial, no band"
+    return f"n = {trials}; lines: means; bands: 95 % confidence intervals (t) over trials"

@@ -39,6 +39,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
 
     from cl_nvrm import data
+    from cl_nvrm.precision import computed
 
     preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
@@ -56,6 +57,10 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     recipe = benchmark.recipe
     optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
     optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
+    if arguments.stack == "on" and benchmark.watched:
+        raise UserError(f"--stack on: '{term.name}' is watched after every epoch, trial by trial; write --stack auto")
+    # Its errors belong here, too.
+    computed(benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False)
     schedule = compose.parse("schedules", arguments.schedule or recipe.schedule)
     schedule.make()
     specs = [

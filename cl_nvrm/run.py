@@ -53,7 +53,7 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     """Print every run with its state and about how long it takes."""
     from cl_nvrm import estimate, tables
 
-    stored = {result.id: result for result in store.load()[0]}
+    stored = {r.id: r for r in store.load()[0] if store.found(r.id, arguments.keep_weights)}
     # What tuning will choose, and whether it is stored, is not known yet.
     to_do = [spec for spec in planned.specs if arguments.fresh or arguments.tune or spec.id not in stored]
     workers = workers_of(arguments, planned.device)
@@ -66,9 +66,8 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
         print(f"{spec.id}  {state}  seed {spec.seed}  lr {spec.lr:g}  {spec.strategy}")
     at_once = f"{jobs} at once" if jobs > 0 else "on the cluster, one at a time"
     total = tables.duration(sum(about.values()) / max(1, jobs))
-    tuning = (
-        f"; before that, {arguments.tune} trials a strategy on {arguments.tune_tasks} tasks" if arguments.tune else ""
-    )
+    tasks = min(arguments.tune_tasks, planned.tasks)
+    tuning = f"; before that, {arguments.tune} trials a strategy on {tasks} tasks" if arguments.tune else ""
     print(f"{len(to_do)} of {len(planned.specs)} runs to do, {total} with {at_once}{tuning}")
 
 

@@ -14,7 +14,7 @@ from cl_nvrm.analysis.pac_bayes import of_model
 from cl_nvrm.analysis.robustness import Draws, generalisation_gap, neural_variability, perturbed
 from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.errors import UserError
-from cl_nvrm.evaluate import EVAL_BATCH
+from cl_nvrm.evaluate import EVAL_BATCH, fingerprint
 from cl_nvrm.spec import RunResult, canonical_json
 from cl_nvrm.store import Store
 from cl_nvrm.train import build_benchmark, build_model
@@ -68,17 +68,19 @@ def opened(store: Store, result: RunResult, data_dir: Path | None, device: str) 
         raise UserError(f"run {result.id} has {len(benchmark.train)} tasks; this is for benchmarks of one task")
     model = build_model(result.spec, benchmark, device)
     weights.load(path, model, result.id)
+    if fingerprint(model) != result.provenance.get("weights_sha256"):
+        raise UserError(f"{path} is of another training than the result; train again with --fresh --keep-weights")
     return benchmark, model
 
 
-def kept(store: Store, run_id: str, questions: Questions) -> Answers | None:
+def kept(store: Store, result: RunResult, questions: Questions) -> Answers | None:
     """Return the answers for a run that are in the store, whether or not its weights still are; None if none are."""
     try:
-        found = json.loads(_path(store, run_id, questions).read_text("utf-8"))
-        if found["schema"] != SCHEMA or found["run"] != run_id:
+        found = json.loads(_path(store, result, questions).read_text("utf-8"))
+        if found["schema"] != SCHEMA or found["run"] != result.id:
             return None
         curve = tuple(Draws(d["scale"], tuple(d["accuracies"]), tuple(d["losses"])) for d in found["curve"])
-        return Answers(run_id, curve, found["training"])
+        return Answers(result.id, curve, found["training"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or damaged
 
@@ -87,11 +89,11 @@ def ask(
     store: Store, result: RunResult, questions: Questions, data_dir: Path | None = None, device: str = "cpu"
 ) -> Answers:
     """Return the answers for a run, from the store if they are there."""
-    answers = kept(store, result.id, questions)
+    answers = kept(store, result, questions)
     if answers is not None:
         return answers
     answers = _answered(*opened(store, result, data_dir, device), result.id, questions)
-    path = _path(store, result.id, questions)
+    path = _path(store, result, questions)
     told = {"schema": SCHEMA, "questions": asdict(questions), **asdict(answers)}
     try:
         path.parent.mkdir(exist_ok=True)
@@ -102,9 +104,9 @@ def ask(
     return answers
 
 
-def _path(store: Store, run_id: str, questions: Questions) -> Path:
-    key = sha256(canonical_json(asdict(questions)).encode()).hexdigest()[:8]
-    return store.folder / "perturbed" / f"{run_id}-{key}.json"
+def _path(store: Store, result: RunResult, questions: Questions) -> Path:
+    about = {"weights": result.provenance.get("weights_sha256"), **asdict(questions)}
+    return store.folder / "perturbed" / f"{result.id}-{sha256(canonical_json(about).encode()).hexdigest()[:8]}.json"
 
 
 def _answered(benchmark: Benchmark, model: nn.Module, run: str, questions: Questions) -> Answers:
@@ -132,7 +134,7 @@ def runs_of(store: Store, wanted: Sequence[str]) -> list[RunResult]:
         if run_id not in results:
             raise UserError(f"There is no finished run {run_id} in {store.folder}")
     chosen = [results[run_id] for run_id in wanted] or [
-        result for result in results.values() if store.weights_path(result.id).is_file()
+        r for r in results.values() if store.weights_path(r.id).is_file() and len(r.accuracy) == 1
     ]
     if not chosen:
         raise UserError(f"No weights are kept in {store.folder}; train with --keep-weights")

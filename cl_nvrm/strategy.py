@@ -7,6 +7,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
 
 from cl_nvrm.benchmark import Seed, ShuffledBatches, task_data
+from cl_nvrm.errors import UserError
 from cl_nvrm.spec import derived_seed
 
 
@@ -38,6 +39,11 @@ class Strategy(SupervisedTemplate):
         """Set ``self.dataloader``."""
         tensors = task_data(self.adapted_dataset)
         if tensors is None:
+            original = task_data(self.experience.dataset.train())
+            if original is not None and original.augment is not None:
+                raise UserError(
+                    "a plug-in changes the training data, which would not be augmented; write augment=false"
+                )
             super().make_train_dataloader(**arguments)
             return
         self.dataloader = ShuffledBatches(tensors, self.train_mb_size, self.epoch_seed)

@@ -83,7 +83,7 @@ def sweep(
     store.clean()
     results = {} if fresh else {spec.id: found for spec in specs if (found := store.found(spec.id, keep_weights))}
     missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())
-    groups = workers.groups(missing)
+    groups = [(spec,) for spec in missing] if keep_weights else workers.groups(missing)  # a stack keeps none
     jobs, threads = workers.for_runs(len(groups))
     attempt = Attempt(
         Store(store.folder.resolve()),

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from avalanche.training.determinism.rng_manager import RNGManager
+from safetensors import SafetensorError
 from torch import nn
 
 from cl_nvrm import compose, data, weights
@@ -92,7 +94,8 @@ def run_one(
 
     training, history = train_tasks(build, checkpoint, on_task)
     if keep_weights is not None:
-        weights.save(keep_weights, training.strategy.model, spec.id)
+        with suppress(OSError, SafetensorError):  # a full disk costs the weights, not the run
+            weights.save(keep_weights, training.strategy.model, spec.id)
     about = circumstances(spec, benchmark, images, device)
     return result_of(spec, history, training.strategy.model, benchmark, about)
 

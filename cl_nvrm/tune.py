@@ -8,7 +8,7 @@ that was stopped goes on from there. The first trial is what would have been run
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Search:
             seed=FIRST_SEED,
             chosen="",
         )
-        key = repr((held_out, sorted(self.ranges.items()), budget.seeds))
+        key = f"({_told(held_out)}, {sorted(self.ranges.items())!r}, {budget.seeds!r})"
         self.held_out = held_out
         self.name = hashlib.sha256(key.encode()).hexdigest()[:16]
         first = values(spec, self.ranges)
@@ -178,6 +178,15 @@ def _held_out(benchmark: str, holdout: int) -> str:
     if "holdout" not in term.settings:
         raise UserError(f"--tune: the benchmark '{term.name}' has no parameter 'holdout'")
     return str(replace(term, settings={**term.settings, "holdout": holdout}))
+
+
+def _told(spec: RunSpec) -> str:
+    """The text of a spec that names its search: as it was before schedules and number formats, where there are none."""
+    later = ("schedule", "precision", "channels_last", "compiled")
+    usual = {field.name: field.default for field in fields(RunSpec)}
+    if any(getattr(spec, name) != usual[name] for name in later):
+        return repr(spec)
+    return f"RunSpec({', '.join(f'{name}={getattr(spec, name)!r}' for name in usual if name not in later)})"
 
 
 def _rounded(value: float) -> float:

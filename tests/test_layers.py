@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "checkpoint": {"provenance", "state"},
     "claim": {"errors"},
     "events": set(),
-    "strategy": {"spec", "benchmark"},
+    "strategy": {"errors", "spec", "benchmark"},
     "train": {
         "errors", "spec", "catalog", "compose", "benchmark", "data", "plugins", "evaluate", "provenance", "checkpoint",
         "precision", "weights", "strategy",
@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "estimate": {"spec", "compose", "benchmark", "evaluate", "train"},
     "track": {"errors", "spec", "claim"},
     "tune": {"errors", "spec", "catalog", "compose", "claim", "analysis"},
-    "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "data"},
+    "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "data", "precision"},
     "stored": {"errors", "spec", "store", "weights", "analysis", "benchmark", "evaluate", "train"},
     "perturb/__main__": {"errors", "command", "labels", "plan", "store", "stored"},
     "study": {

@@ -74,3 +74,12 @@ def test_a_compiled_network_sees_the_noise_on_its_weights(toy_spec):
 def test_networks_with_several_heads_are_refused(toy_spec):
     with pytest.raises(UserError, match="single head"):
         run_one(toy_spec(benchmark="toy:heads=true", channels_last=True))
+
+
+def test_what_is_asked_for_is_done():
+    seen = []
+    laid_out = computed(network(), **PLAIN | {"channels_last": True})
+    laid_out.network.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    laid_out(torch.randn(4, 3, 16, 16))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) and not seen[0].is_contiguous()
+    assert computed(network(), **PLAIN | {"compiled": True}).network._compiled_call_impl is not None

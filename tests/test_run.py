@@ -179,6 +179,8 @@ BAD = [
     (["--benchmark", "noisy-mnist:model=resnet34", "--data", "digits", "--schedule", "stp"], 2, "Did you mean 'steps'"),
     (["--schedule", "steps:factor=3"], 2, "steps: drops must be at least 0 and factor within"),
     (["--precision", "float8"], 2, "bfloat16"),
+    (["--benchmark", "toy:heads=true", "--precision", "bfloat16"], 2, "single head"),
+    (["--benchmark", "noisy-mnist:subset=100", "--data", "digits", "--stack", "on"], 2, "write --stack auto"),
     (["--benchmark", "noisy-cifar10", "--data", "cifar10"], 3, "No data set 'cifar10'"),
     (["--benchmark", "permuted-mnist", "--data", "nope"], 3, "No data set 'nope'"),
     (["--benchmark", "permuted-mnist", "--data", "mnist"], 3, "--data digits"),

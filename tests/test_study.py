@@ -5,7 +5,7 @@ import pytest
 from cl_nvrm.arguments import parse
 from cl_nvrm.plan import plan
 from cl_nvrm.study.__main__ import main
-from cl_nvrm.study.definitions import SCALES, STUDIES
+from cl_nvrm.study.definitions import SCALES, STUDIES, Part, Study
 
 PARTS = [
     pytest.param(part, id=f"{name}-{scale}-{part.panel}-{number}")
@@ -17,7 +17,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_can_be_planned(part, monkeypatch):
+def test_every_part_can_be_planned(part):
     arguments = parse([*part.words, "--data", "digits"])
     planned = plan(arguments, lambda _: None)
     assert len(planned.specs) == len({spec.id for spec in planned.specs}) > 0
@@ -45,3 +45,14 @@ def test_a_study_that_is_none_is_refused(capsys):
         main(["denoise"])
     assert stopped.value.code == 2
     assert "there are label-noise, denoising" in capsys.readouterr().err
+
+
+def test_runs_that_do_not_finish_are_told_and_not_drawn(tmp_path, capsys, monkeypatch):
+    from cl_nvrm.study import __main__ as study
+
+    part = Part("digits", ("--benchmark", "toy", "--lr", "1e30", "--optimizer", "sgd", "--trials", "1"))
+    monkeypatch.setitem(study.STUDIES, "doomed", Study("?", "curves", {"smoke": (part,)}))
+    words = ["doomed", "--scale", "smoke", "--jobs", "1", "--quiet", "--out", str(tmp_path / "out")]
+    assert main(words) == 4
+    told = capsys.readouterr()
+    assert "1 runs of doomed-digits did not finish" in told.err and told.out == ""

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from cl_nvrm.spec import RunResult
 from cl_nvrm.train import build_benchmark
 from cl_nvrm.tune import FIRST_SEED, Budget, Search, ranges, tune
 
+ROOT = Path(__file__).resolve().parent.parent
 BUDGET = Budget(trials=10, tasks=2, holdout=80)
 
 
@@ -159,3 +161,13 @@ def test_two_searches_at_once_end_with_one_budget(toy_spec, tmp_path):
         thread.join()
     assert len(found) == 2 and found[0] == found[1]
     assert "by 10 trials" in found[0].chosen
+
+
+def test_searches_of_before_keep_their_names():
+    """A committed study finds its journals again, though specs have gained fields since."""
+    from cl_nvrm.store import Store
+
+    folder = ROOT / "reports" / "studies" / "frontier" / "tuned-permuted"
+    spec = next(r.spec for r in Store(folder).load()[0] if r.spec.strategy == "naive")
+    first = replace(spec, lr=1e-3, chosen="", seed=0)
+    assert (folder / "tuning" / f"{Search(first, Budget(16, 3, 10_000), folder / 'none').name}.log").is_file()

@@ -89,7 +89,7 @@ def test_asking_for_weights_later_trains_again_and_only_what_has_none(cli):
 def test_answers_are_kept_and_need_no_weights_any_more(store):
     folder, (run_id, _) = store
     result, questions = folder.get(run_id), Questions((0.0, 0.05, 0.3), draws=3, b=0.05)
-    assert kept(folder, run_id, questions) is None
+    assert kept(folder, result, questions) is None
     answers = ask(folder, result, questions)
     assert answers.curve[0].accuracies == (result.accuracy[0][0],)
     assert answers.curve[-1].accuracy < answers.curve[0].accuracy
@@ -124,3 +124,48 @@ def test_the_verb_refuses_what_it_cannot_do_in_one_line(store, words, says, caps
     assert perturb(words) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+
+
+def test_weights_are_kept_of_every_trial_of_a_stack(cli, tmp_path):
+    words = (
+        "--benchmark",
+        "toy",
+        "--epochs",
+        1,
+        "--trials",
+        2,
+        "--stack",
+        "on",
+        "--quiet",
+        "--no-plots",
+        "--out",
+        "runs",
+    )
+    code, _, err = cli(*words, "--keep-weights", "--out", "runs")
+    assert code == 0, err
+    assert len(list((tmp_path / "runs" / "weights").iterdir())) == 2
+
+
+def test_weights_of_another_training_of_the_same_run_are_refused(store):
+    folder, (run_id, _) = store
+    result = folder.get(run_id)
+    _, model = opened(folder, result, None, "cpu")
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(1e-3)
+    weights.save(folder.weights_path(run_id), model, run_id)
+    with pytest.raises(UserError, match="another training"):
+        opened(folder, result, None, "cpu")
+
+
+def test_a_worker_that_does_not_see_the_store_refuses_to_lose_weights(toy_spec, tmp_path):
+    from cl_nvrm.attempt import Attempt
+
+    with pytest.raises(UserError, match="--keep-weights"):
+        Attempt(Store(tmp_path / "nowhere"), keep_weights=True)((toy_spec(),), wait=True)
+
+
+def test_a_full_disk_costs_the_weights_and_not_the_run(toy_spec, tmp_path):
+    from cl_nvrm.train import run_one
+
+    (tmp_path / "weights").write_text("a file where the folder should be")
+    assert run_one(toy_spec(epochs=1), keep_weights=tmp_path / "weights" / "a.safetensors").status == "done"

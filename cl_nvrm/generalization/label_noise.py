@@ -4,6 +4,7 @@ Row i of a matrix T (K, K) is the law of the given label of a sample whose true 
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def matrix_from(file: str, classes: int) -> Tensor:
 
     ``file`` is its path, or path@digest, as a spec has it; then the file must still be the one that was meant.
     """
-    name, _, digest = file.partition("@")
+    name, digest = (file[:-9], file[-8:]) if re.search(r"@[0-9a-f]{8}$", file) else (file, "")
     path = Path(name)
     if not path.is_file():
         raise UserError(f"No noise '{name}'; there are {', '.join(KINDS)}, or write the path of a file with a matrix")
@@ -99,12 +100,12 @@ def matrix_from(file: str, classes: int) -> Tensor:
         raise UserError(f"{path} is not a matrix of numbers ({problem})") from problem
     widths = {len(row) for row in rows}
     if len(rows) != classes or widths != {classes}:
-        shape = f"{len(rows)} x {'/'.join(map(str, sorted(widths)))}"
+        shape = f"{len(rows)} x {'/'.join(map(str, sorted(widths))) or 0}"
         raise UserError(f"{path} is {shape}; for {classes} classes it must be {classes} x {classes}")
     matrix = torch.tensor(rows, dtype=torch.double)
     for number, row in enumerate(matrix, 1):
         if not bool(torch.isfinite(row).all()) or bool((row < 0).any()) or abs(float(row.sum()) - 1) > 1e-6:
-            raise UserError(f"{path}, row {number}: must be probabilities that sum to 1, sums to {float(row.sum()):g}")
+            raise UserError(f"{path}, row {number}: must be probabilities that sum to 1, got {row.tolist()}")
     return matrix
 
 
@@ -122,8 +123,13 @@ def flipped(labels: Tensor, matrix: Tensor, seed: int) -> NoisyLabels:
         exact = row / row.sum() * len(members)
         counts = np.floor(exact + 1e-9).astype(int)
         rest, left = np.clip(exact - counts, 0, None), len(members) - counts.sum()
-        if left:
-            np.add.at(counts, generator.choice(len(row), left, replace=False, p=rest / rest.sum()), 1)
+        if left == 1:
+            counts[generator.choice(len(row), 1, replace=False, p=rest / rest.sum())] += 1
+        elif left:
+            # systematic sampling: each class gets one more with a probability of exactly what it lacks
+            order = generator.permutation(len(row))
+            places = np.floor(np.cumsum([generator.random(), *(rest[order] * left / rest.sum())]) + 1e-9)
+            counts[order] += np.diff(places).astype(int)
         given[members] = np.repeat(np.arange(len(row)), counts)
     result = torch.from_numpy(given).to(labels)
     return NoisyLabels(result, result != labels)

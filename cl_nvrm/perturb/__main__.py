@@ -17,6 +17,8 @@ from cl_nvrm.labels import labels
 from cl_nvrm.plan import device_named
 from cl_nvrm.store import Store
 
+LARGEST = 1000  # beyond, losses overflow
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask, print, and return the exit code."""
@@ -55,8 +57,12 @@ def _asked(arguments: argparse.Namespace, errors: Console) -> int:
 
     if arguments.draws < 2:
         raise UserError(f"--draws must be at least 2, got {arguments.draws}")
-    if not all(math.isfinite(scale) and scale >= 0 for scale in arguments.scales):
-        raise UserError("--scales must be finite numbers of at least 0, joined by |")
+    if not all(0 <= scale <= LARGEST for scale in arguments.scales):
+        raise UserError(f"--scales must be numbers from 0 to {LARGEST}, joined by |")
+    if not (0 <= arguments.b <= LARGEST and 0 < arguments.weight_decay < math.inf):
+        raise UserError("--b must be at least 0 and --weight-decay above 0")
+    if not 0 <= arguments.seed < 2**63:
+        raise UserError("--seed must be a whole number of at least 0, below 2^63")
     store, device = Store(arguments.store), device_named(arguments.device)
     if not arguments.store.is_dir():
         raise UserError(f"There is no folder {arguments.store}; python -m cl_nvrm.run --keep-weights makes runs")

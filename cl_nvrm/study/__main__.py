@@ -52,21 +52,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"no study '{name}'; there are {', '.join(STUDIES)}")
     chosen = {name: STUDIES[name] for name in arguments.names or STUDIES}
     folder = arguments.out or FOLDER / arguments.scale
-    return exit_code(lambda errors: max(_run(n, s, arguments.scale, folder, more, errors) for n, s in chosen.items()))
+
+    def run(errors: Console) -> int:
+        return outcome([r for n, s in chosen.items() for r in _run(n, s, arguments.scale, folder, more, errors)])
+
+    return exit_code(run)
 
 
-def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str], errors: Console) -> int:
-    """Train and draw one study; return the exit code of its worst run."""
+def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str], errors: Console) -> list[RunResult]:
+    """Train and draw one study; return all results."""
     from cl_nvrm.drawing import save
 
     errors.print(f"{name}: {study.asks}", soft_wrap=True, highlight=False)
     panels: dict[str, list[RunResult]] = {}
     for part in study.parts[scale]:
         panels.setdefault(part.panel, []).extend(_trained(study, part, folder, more, errors))
-    drawn = {f"{name}-{panel}": _drawn(study, found, folder, more) for panel, found in panels.items()}
+    finished = {panel: [r for r in found if r.status == "done"] for panel, found in panels.items()}
+    for panel, found in finished.items():
+        if len(found) < len(panels[panel]):
+            missing = len(panels[panel]) - len(found)
+            errors.print(f"note: {missing} runs of {name}-{panel} did not finish and are not drawn", soft_wrap=True)
+    drawn = {f"{name}-{panel}": _drawn(study, found, folder, more) for panel, found in finished.items() if found}
     for path in save(drawn, folder / "figures"):
         print(f"figure: {path}")
-    return max(outcome(found) for found in panels.values())
+    return [result for found in panels.values() for result in found]
 
 
 def _trained(study: Study, part: Part, folder: Path, more: Sequence[str], errors: Console) -> list[RunResult]:
@@ -78,7 +87,9 @@ def _trained(study: Study, part: Part, folder: Path, more: Sequence[str], errors
     arguments = parse([*part.words, "--out", str(folder), *more])
     planned = plan(arguments, warn)
     store = Store(folder)
-    if study.perturbed and any(kept(store, spec.id, Questions(study.perturbed)) is None for spec in planned.specs):
+    stored = [store.get(spec.id) for spec in planned.specs]
+    questions = Questions(study.perturbed)
+    if study.perturbed and any(result is None or kept(store, result, questions) is None for result in stored):
         arguments = replace(arguments, keep_weights=True)
     return carry_out(arguments, planned, errors, warn)[0]
 
@@ -96,15 +107,14 @@ def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[
     from cl_nvrm.study import figures
 
     results = list({result.id: result for result in results}.values())
-    done = [result for result in results if result.status == "done"]
     names: Labels = labels(result.spec for result in results)
     title = described(results[0].spec.benchmark, setting(results[0].spec))
     if not study.perturbed:
-        drawn: Figure = getattr(figures, study.figure)(done, names, title)
+        drawn: Figure = getattr(figures, study.figure)(results, names, title)
         return drawn
     arguments, questions = parse(more), Questions(study.perturbed)
     device = device_named(arguments.device)
-    answers = [(result, ask(Store(folder), result, questions, arguments.data_dir, device).curve) for result in done]
+    answers = [(result, ask(Store(folder), result, questions, arguments.data_dir, device).curve) for result in results]
     return figures.perturbed(answers, names, title)
 
 
