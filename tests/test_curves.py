@@ -154,7 +154,7 @@ def test_augmentation_reaches_training_batches_only(noisy_spec):
 
 
 def test_plain_training_memorises_its_flips_and_nvrm_corrects_most_of_them(noisy_spec):
-    """Xie et al. 2021, experiment 3, at the size of a test; on held-out images with labels as noisy, 0.6 is the most."""
+    """Xie et al. 2021, experiment 3, at the size of a test; held-out labels are as noisy, so 0.6 is the most."""
     small = "noisy-mnist:subset=1000,holdout=500,model=mlp(width=256,depth=2)"
     options = {"benchmark": small, "epochs": 60, "lr": 0.02, "schedule": "steps:drops=2,factor=0.1"}
     naive, nvrm = (run_one(noisy_spec(name, **options), threads=1) for name in ("naive", "nvrm:variability=0.08"))
