@@ -18,6 +18,8 @@ COMMANDS = [
 SMALL = {
     "permuted-mnist": ["--benchmark", "permuted-mnist:subset=512,width=16,tasks=2"],
     "split-mnist": ["--benchmark", "split-mnist:subset=1000,width=16"],
+    "noisy-cifar10": ["--benchmark", "noisy-cifar10:subset=100,model=small-cnn(width=4)", "--epochs", "1"],
+    "noisy-mnist": ["--benchmark", "noisy-mnist:noise=symmetric,subset=100", "--epochs", "1"],
 }
 LESS = ["--data", "digits", "--jobs", "1", "--trials", "2", "--out", "runs"]
 
@@ -34,7 +36,7 @@ def with_example(monkeypatch, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_works(command, cli, with_example):
     words = shlex.split(command)[3:]
-    kind = words[words.index("--benchmark") + 1] if "--benchmark" in words else "permuted-mnist"
+    kind = words[words.index("--benchmark") + 1].partition(":")[0] if "--benchmark" in words else "permuted-mnist"
     fewer = ["--tune", "2", "--tune-tasks", "1"] if "--tune" in words else []
     code, out, err = cli(*words, *SMALL[kind], *LESS, *fewer)
     assert code == 0, err
