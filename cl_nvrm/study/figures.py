@@ -123,7 +123,7 @@ def _lines(table: pd.DataFrame, along: str, title: str, baseline: Results = ()) 
             axis.axhspan(*t_interval(values), color="0.3", alpha=0.12, lw=0)
         axis.set(xscale="log", xlabel=along, ylabel=heading)
     axes[0].legend()
-    figure.suptitle(fill(title, 100), fontsize="medium")
+    figure.suptitle(fill(title, int(10 * figure.get_figwidth())), fontsize="medium")
     count = table.groupby(["line", "x"]).seed.nunique()
     figure.supxlabel(_counted(int(count.min()), int(count.max())), fontsize="small")
     return figure
@@ -141,7 +141,7 @@ def _draw(axis: Axes, table: pd.DataFrame) -> None:
 
 def _finished(figure: Figure, title: str, results: Results) -> Figure:
     counts = pd.Series([hash(r.spec.cell) for r in results]).value_counts()
-    figure.suptitle(fill(title, 100), fontsize="medium")
+    figure.suptitle(fill(title, int(10 * figure.get_figwidth())), fontsize="medium")
     figure.supxlabel(_counted(int(counts.min()), int(counts.max())), fontsize="small")
     return figure
 
