@@ -70,9 +70,10 @@ class Search:
             folder.mkdir(parents=True, exist_ok=True)
             with claim(self.claim, wait=True):
                 storage = JournalStorage(JournalFileBackend(str(journal)))
-                self.study = optuna.create_study(
-                    storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
-                )
+                if self.name in optuna.get_all_study_names(storage):  # creating it again would write to its journal
+                    self.study = optuna.load_study(storage=storage, study_name=self.name)
+                else:
+                    self.study = optuna.create_study(storage=storage, study_name=self.name, direction="maximize")
                 if not self.study.trials:
                     self.study.enqueue_trial(first)
         except (OSError, ValueError, KeyError) as problem:

@@ -171,3 +171,13 @@ def test_searches_of_before_keep_their_names():
     spec = next(r.spec for r in Store(folder).load()[0] if r.spec.strategy == "naive")
     first = replace(spec, lr=1e-3, chosen="", seed=0)
     assert (folder / "tuning" / f"{Search(first, Budget(16, 3, 10_000), folder / 'none').name}.log").is_file()
+
+
+def test_looking_a_finished_search_up_writes_nothing(toy_spec, tmp_path):
+    spec = toy_spec("nvrm")
+    tune([Search(spec, BUDGET, tmp_path)], pretend(3e-4, []))
+    (journal,) = tmp_path.glob("*.log")
+    before = journal.read_bytes()
+    again = Search(spec, BUDGET, tmp_path)
+    tune([again], pretend(3e-4, []))
+    assert again.chosen(0).chosen and journal.read_bytes() == before
