@@ -39,7 +39,7 @@ gpu: .venv/installed
 	$(VENV) -m cl_nvrm.bench --subject networks --data cifar10 --device cuda
 
 test: lint
-	$(VENV) -m pytest -n 2
+	$(VENV) -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed
 	$(VENV) -m ruff check .

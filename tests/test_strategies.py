@@ -12,8 +12,15 @@ NAMES = catalog.names("strategies")
 PAIRS = ["+".join(pair) for pair in itertools.combinations([n for n in NAMES if n != compose.NEUTRAL], 2)]
 
 
-@pytest.mark.parametrize("benchmark", ["toy", "toy:heads=true"])
-@pytest.mark.parametrize("strategy", [*NAMES, *PAIRS])
+# Each alone with one head and with several; pairs, of which there are many, in turn with the one or the other.
+BENCHMARKS = ["toy", "toy:heads=true"]
+CASES = [
+    *itertools.product(NAMES, BENCHMARKS),
+    *((pair, BENCHMARKS[number % 2]) for number, pair in enumerate(PAIRS)),
+]
+
+
+@pytest.mark.parametrize(("strategy", "benchmark"), CASES)
 def test_it_trains_repeatably_and_learns(strategy, benchmark, toy_spec):
     spec = toy_spec(strategy, benchmark=benchmark, epochs=3)
     first, second = (run_one(spec, threads=1) for _ in range(2))

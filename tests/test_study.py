@@ -12,7 +12,7 @@ PARTS = [
     for name, study in STUDIES.items()
     for scale in SCALES
     for number, part in enumerate(study.parts[scale])
-    if scale != "paper" or number in (0, 1)  # the others differ in their data set, rate or network
+    if scale != "paper" or number == 0  # the others differ in their data set, rate or network
 ]
 
 
