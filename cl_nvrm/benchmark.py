@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 Seed = int | tuple[int, ...]  # several: one for each trial of a stack
-Augment = Callable[
-    [Tensor, torch.Generator], Tensor
-]  # images (n, …) to images (n, …), random draws from a CPU generator
+Augment = Callable[[Tensor, torch.Generator], Tensor]  # images (n, …) and a CPU generator to new images (n, …)
 Batch = list[Tensor]  # inputs (n, …), class labels (n,), task labels (n,)
 
 

@@ -37,6 +37,16 @@ def table(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> pd.Data
     return pd.DataFrame(rows, columns=["family", "strategy", "seed", "after_task", "task", "accuracy"])
 
 
+def over_epochs(results: Sequence[RunResult]) -> bool:
+    """Return whether there is something to draw that was recorded after every epoch."""
+    return any(r.curves for r in results if r.status == "done")
+
+
+def over_tasks(results: Sequence[RunResult]) -> bool:
+    """Return whether there are several tasks to draw, or nothing else."""
+    return any(len(r.accuracy) > 1 for r in results if r.status == "done") or not over_epochs(results)
+
+
 def base_task_curve(runs: pd.DataFrame, title: str) -> Figure:
     """Draw the accuracy on the first task after each task, one curve a strategy."""
     return _curves(_per_run(runs, base_task), "Accuracy on the first task (%)", title)
@@ -97,6 +107,7 @@ def epoch_curves(results: Sequence[RunResult], names: Mapping[RunSpec, str], tit
     handles, texts = axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(3, lines), fontsize="small", frameon=False)
     about = _band(trials if lines <= CURVES_A_PANEL else 0)
+    about = f"n = {trials}; {about}" if trials > 1 and lines <= CURVES_A_PANEL else about
     figure.suptitle(f"{fill(title, 48 * columns)}\n{about}", fontsize="medium")
     return figure
 
@@ -222,4 +233,4 @@ def _band(trials: int) -> str:
         return "lines: means over trials"
     if trials == 1:
         return "one trial, no band"
-    return f"n = {trials}; lines: means; bands: 95 % confidence intervals (t) over trials"
+    return "lines: means; bands: 95 % confidence intervals (t) over trials"

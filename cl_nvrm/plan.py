@@ -56,11 +56,12 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         raise UserError("--tune chooses the learning rate itself; give --lr one value to start from, or none")
     recipe = benchmark.recipe
     optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
-    optimizer.make(benchmark.model().parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
+    model = computed(
+        benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False
+    )
+    optimizer.make(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
     if arguments.stack == "on" and benchmark.watched:
         raise UserError(f"--stack on: '{term.name}' is watched after every epoch, trial by trial; write --stack auto")
-    # Its errors belong here, too.
-    computed(benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False)
     schedule = compose.parse("schedules", arguments.schedule or recipe.schedule)
     schedule.make()
     specs = [

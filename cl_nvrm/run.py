@@ -53,7 +53,7 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     """Print every run with its state and about how long it takes."""
     from cl_nvrm import estimate, tables
 
-    stored = {r.id: r for r in store.load()[0] if store.found(r.id, arguments.keep_weights)}
+    stored = {r.id: r for r in store.load()[0] if store.complete(r.id, arguments.keep_weights)}
     # What tuning will choose, and whether it is stored, is not known yet.
     to_do = [spec for spec in planned.specs if arguments.fresh or arguments.tune or spec.id not in stored]
     workers = workers_of(arguments, planned.device)
@@ -100,14 +100,13 @@ def _draw(results: list[RunResult], groups: "list[Cell]", names: Labels, folder:
     count = str(trials.min()) if trials.min() == trials.max() else f"{trials.min()} to {trials.max()}"
     title = f"{setting(spec)}, n = {count}"
     drawn = {}
-    by_epoch = any(result.curves for result in results if result.status == "done")
-    if runs.task.max() > 1 or not by_epoch:
+    if figures.over_tasks(results):
         drawn = {
             "base_task": figures.base_task_curve(runs, title),
             "mean_accuracy": figures.mean_accuracy_curve(runs, title),
             "accuracy_matrix": figures.accuracy_matrices(runs, title),
         }
-    if by_epoch:
+    if figures.over_epochs(results):
         drawn["epoch_curves"] = figures.epoch_curves(results, names, title)
     by_family = families(groups)
     if several_settings(by_family):

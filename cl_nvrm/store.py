@@ -51,8 +51,11 @@ class Store:
 
     def found(self, run_id: str, with_weights: bool = False) -> RunResult | None:
         """Return the result of that id, if what is wanted of it is there."""
-        result = self.get(run_id)
-        return None if result is None or (with_weights and not self.weights_path(run_id).is_file()) else result
+        return self.get(run_id) if self.complete(run_id, with_weights) else None
+
+    def complete(self, run_id: str, with_weights: bool) -> bool:
+        """Return whether the final weights of a run are there, if they are wanted."""
+        return not with_weights or self.weights_path(run_id).is_file()
 
     def load(self) -> tuple[list[RunResult], dict[Path, str]]:
         """Return all results, and the files that are none with the reason."""

@@ -20,6 +20,7 @@ from cl_nvrm.spec import RunResult, RunSpec, derived_seed
 
 LR_RANGE = (100, 10)  # the learning rate of the first trial, divided and multiplied by these
 FIRST_SEED = 1_000_000
+CAME_TOGETHER = ("schedule", "precision", "channels_last", "compiled")
 AT_ONCE = 4  # proposals made before any of their results is known; fixed, so that the number of workers changes nothing
 Range = tuple[float, float]
 Run = Callable[[list[RunSpec]], list[RunResult]]
@@ -182,12 +183,18 @@ def _held_out(benchmark: str, holdout: int) -> str:
 
 
 def _told(spec: RunSpec) -> str:
-    """The text of a spec that names its search: as it was before schedules and number formats, where there are none."""
-    later = ("schedule", "precision", "channels_last", "compiled")
+    """The text of a spec that names its search; fields that came later are in it where they say something.
+
+    Those that came together are in it together, for so the searches there are have been named.
+    """
     usual = {field.name: field.default for field in fields(RunSpec)}
-    if any(getattr(spec, name) != usual[name] for name in later):
-        return repr(spec)
-    return f"RunSpec({', '.join(f'{name}={getattr(spec, name)!r}' for name in usual if name not in later)})"
+    first = list(usual)[: list(usual).index("chosen") + 1]
+
+    def counts(name: str) -> bool:
+        group = CAME_TOGETHER if name in CAME_TOGETHER else (name,)
+        return name in first or any(getattr(spec, other) != usual[other] for other in group)
+
+    return f"RunSpec({', '.join(f'{name}={getattr(spec, name)!r}' for name in usual if counts(name))})"
 
 
 def _rounded(value: float) -> float:

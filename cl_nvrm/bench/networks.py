@@ -9,11 +9,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from cl_nvrm import compose
 from cl_nvrm.bench.timing import Row, Setting, alternate, compare
-from cl_nvrm.bench.work import Work, images, prepared
+from cl_nvrm.bench.work import Work, of_benchmark, prepared
 from cl_nvrm.benchmark import Benchmark
-from cl_nvrm.spec import RunSpec
 
 
 def measure(setting: Setting) -> list[Row]:
@@ -71,22 +69,7 @@ def products(total: int, device: str, dtype: torch.dtype) -> Callable[[], None]:
 
 
 def _work(setting: Setting, network: str, strategy: str) -> Work:
-    found = images(setting)
-    subset = min(setting.pick(50_000 if setting.device != "cpu" else 2_560, 640), len(found.train_y))
-    benchmark = compose.parse("benchmarks", f"noisy-cifar10:model={network},subset={subset}")
-    recipe = benchmark.make(found, seed=0).recipe
-    spec = RunSpec(
-        strategy=compose.canonical(compose.strategy(strategy)),
-        benchmark=str(benchmark),
-        dataset=found.name,
-        dataset_sha256=found.sha256,
-        seed=0,
-        epochs=1,
-        batch_size=recipe.batch_size,
-        optimizer=str(compose.parse("optimizers", recipe.optimizer)),
-        lr=recipe.lr,
-        weight_decay=recipe.weight_decay,
-    )
-    if setting.device != "cpu":
-        spec = replace(spec, precision="bfloat16", channels_last=True)
-    return prepared(setting, spec)
+    on_cpu = setting.device == "cpu"
+    subset = setting.pick(2_560 if on_cpu else 50_000, 640)
+    spec = of_benchmark(setting, f"noisy-cifar10:model={network}", strategy, subset=subset)
+    return prepared(setting, spec if on_cpu else replace(spec, precision="bfloat16", channels_last=True))

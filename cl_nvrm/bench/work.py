@@ -60,9 +60,13 @@ def images(setting: Setting) -> data.Images:
 
 def spec(setting: Setting, strategy: str, *, tasks: int, subset: int = 0, seed: int = 0) -> RunSpec:
     """Return the spec of a permuted-mnist run with the benchmark's own recipe."""
+    return of_benchmark(setting, f"permuted-mnist:tasks={tasks}", strategy, subset=subset, seed=seed)
+
+
+def of_benchmark(setting: Setting, text: str, strategy: str, *, subset: int, seed: int = 0) -> RunSpec:
+    """Return the spec of a run of one epoch, otherwise by the benchmark's recipe, on at most ``subset`` images."""
     found = images(setting)
-    subset = min(subset, len(found.train_y))
-    benchmark = compose.parse("benchmarks", f"permuted-mnist:tasks={tasks},subset={subset}")
+    benchmark = compose.parse("benchmarks", f"{text},subset={min(subset, len(found.train_y))}")
     recipe = benchmark.make(found, seed=0).recipe
     return RunSpec(
         strategy=compose.canonical(compose.strategy(strategy)),

@@ -60,15 +60,14 @@ def _figures(section: Section) -> list[tuple[str, str, bool]]:
         return []
     drawn = []
     finished = [result for cell in section.cells for result in cell.done]
-    by_epoch = any(result.curves for result in finished)
-    if runs.task.max() > 1 or not by_epoch:
+    if figures.over_tasks(finished):
         drawn += [
             ("Accuracy on the first task", figures.base_task_curve(runs, "")),
             ("Mean accuracy over the tasks learned so far", figures.mean_accuracy_curve(runs, "")),
         ]
     if several_settings(section.by_family):
         drawn.append(("What each method keeps, against how well it learns", figures.frontier(section.by_family, "")))
-    if by_epoch:
+    if figures.over_epochs(finished):
         drawn.append(("After every epoch", figures.epoch_curves(section.results, names, "")))
     if any(result.trace for result in finished):
         drawn.append(("Accuracy on the first task while training", figures.trace_curve(section.results, names, "")))
