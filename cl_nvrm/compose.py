@@ -45,6 +45,15 @@ class Term:
         known = catalog.parameters(catalog.maker(self.kind, self.name))
         return {key: value for key, value in self.settings.items() if value != _default(known[key])}
 
+    def told(self, key: str) -> str:
+        """Return ``key=value`` for people to read; of a value that is itself a name, without what is its default."""
+        parameter, value = catalog.parameters(catalog.maker(self.kind, self.name))[key], self.settings[key]
+        if (means := _means(parameter)) in catalog.KINDS:
+            term = nested(means, str(value))
+            inner = ",".join(f"{k}={written(v)}" for k, v in term.changed().items())
+            value = f"{term.name}({inner})" if inner else term.name
+        return f"{key}={written(value)}"
+
     def make(self, *arguments: Any, **filled: Any) -> Any:
         """Call the maker with the settings and those of ``filled`` that it asks for; its ValueErrors name the term."""
         made = catalog.maker(self.kind, self.name)
@@ -143,6 +152,11 @@ def nested(kind: str, text: str) -> Term:
     return parse(kind, f"{name}:{rest[:-1]}" if rest[:-1] else name)
 
 
+def _means(parameter: inspect.Parameter) -> str:
+    """What a text stands for: a kind of the catalog, "file", or nothing but itself."""
+    return str(get_args(parameter.annotation)[1]) if get_origin(parameter.annotation) is Annotated else ""
+
+
 def _default(parameter: inspect.Parameter) -> Value:
     default: Value = parameter.default
     return _meant(default, parameter) if isinstance(default, str) else default
@@ -150,7 +164,7 @@ def _default(parameter: inspect.Parameter) -> Value:
 
 def _meant(text: str, parameter: inspect.Parameter) -> str:
     """The canonical text of a value that is a name, or a file."""
-    means = get_args(parameter.annotation)[1] if get_origin(parameter.annotation) is Annotated else ""
+    means = _means(parameter)
     if means in catalog.KINDS:
         term = nested(means, text)
         return str(term).replace(":", "(", 1) + ")" * bool(term.settings)

@@ -106,6 +106,10 @@ class Curves(SupervisedPlugin):
         taken, self._seconds = self._seconds, 0.0
         return taken
 
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Let other plug-ins find what is measured."""
+        strategy.curves = self
+
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Evaluate."""
         start = time.perf_counter()

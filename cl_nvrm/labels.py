@@ -17,6 +17,8 @@ NAMES = {
     "chosen": "",
 }
 
+TERMS = {"benchmark": "benchmarks", "optimizer": "optimizers", "schedule": "schedules"}
+
 
 def labels(specs: Iterable[RunSpec]) -> Labels:
     """Return, by cell, a name: the strategy, without its defaults, and whatever else differs among the cells."""
@@ -28,9 +30,13 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
         if name != "strategy" and len({values[name] for values in settings}) > 1
     ]
     named = {}
+    terms = {field: _told(kind, {values[field] for values in settings}) for field, kind in TERMS.items()}
     for cell, values in zip(cells, settings, strict=True):
         others = (
-            f"{NAMES.get(name, name + ' ').replace('_', ' ')}{compose.written(values[name])}" for name in differing
+            f"{NAMES.get(name, name + ' ').replace('_', ' ')}{terms[name][values[name]]}"
+            if name in TERMS
+            else f"{NAMES.get(name, name + ' ').replace('_', ' ')}{compose.written(values[name])}"
+            for name in differing
         )
         named[cell] = ", ".join([short_name(cell.strategy), *others])
     texts = list(named.values())
@@ -38,14 +44,37 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
     return {cell: f"{text} ({cell.id[:6]})" if texts.count(text) > 1 else text for cell, text in named.items()}
 
 
-def setting(spec: RunSpec) -> str:
-    """Return what a spec is run on, for titles: benchmark, data set, and whether test images were left alone."""
+def _told(kind: str, texts: Iterable[str]) -> dict[str, str]:
+    """What to call each of several canonical terms: settings that differ if they share a name, else the short text."""
+    texts = list(texts)
+    try:
+        terms = {text: compose.parse(kind, text) for text in texts}
+    except UserError:  # of a plug-in that is not here
+        return {text: text for text in texts}
+    if len({term.name for term in terms.values()}) > 1:
+        return {text: compose.short((term,)) for text, term in terms.items()}
+    differing = _differing(terms.values())
+    return {text: ", ".join(term.told(key) for key in differing) for text, term in terms.items()}
+
+
+def _differing(terms: Iterable[compose.Term]) -> list[str]:
+    """The settings in which terms of one name differ."""
+    terms = list(terms)
+    return [key for key in (terms[0].settings if terms else ()) if len({term.settings[key] for term in terms}) > 1]
+
+
+def setting(spec: RunSpec, *others: RunSpec) -> str:
+    """Return what a spec is run on, for titles: benchmark, data set, and whether test images were left alone.
+
+    Settings of the benchmark in which ``others`` differ are left out.
+    """
     name, _, rest = spec.benchmark.partition(":")
     held_out = any(part.startswith("holdout=") and part != "holdout=0" for part in rest.split(","))
     first = f", first {spec.first_tasks} tasks" if spec.first_tasks else ""
     try:
         term = compose.parse("benchmarks", spec.benchmark)
-        changed = ",".join(f"{k}={compose.written(v)}" for k, v in term.changed().items() if k != "holdout")
+        told = _differing([term, *(compose.parse("benchmarks", other.benchmark) for other in others)])
+        changed = ",".join(term.told(key) for key in term.changed() if key not in ("holdout", *told))
     except UserError:  # a benchmark that is not here
         changed = rest
     return f"{name}{f':{changed}' * bool(changed)} on {spec.dataset}{', held-out training images' * held_out}{first}"

@@ -106,9 +106,7 @@ def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...
                     owners.append(name)
         given = " and ".join(compose.short(terms) for terms in strategies)
         if owners:
-            raise UserError(
-                f"--{flag} is taken by {' and '.join(owners)}, not by {given}; write --strategy {owners[0]}"
-            )
+            raise UserError(f"--{flag} is taken by {', '.join(owners)}, not by {given}; write --strategy {owners[0]}")
         near = difflib.get_close_matches(flag, [*taken, *Arguments.flag_names()], n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         raise UserError(f"No flag --{flag}, and {given} has no such parameter; {hint}")

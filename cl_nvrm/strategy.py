@@ -5,6 +5,7 @@ from typing import Any
 
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates import SupervisedTemplate
+from torch import nn
 
 from cl_nvrm.benchmark import Seed, ShuffledBatches, task_data
 from cl_nvrm.errors import UserError
@@ -16,17 +17,27 @@ class Strategy(SupervisedTemplate):
 
     The order of batches depends on the run's seed, the task and the epoch alone, so runs with and without noise see
     the same ones. A plug-in that changes the data or the loader (replay, say) gets Avalanche's own loader.
+
+    A model with a method ``constrain()`` meets its constraint whenever its weights are at rest: before the first step,
+    and from the last ``after_update`` of each step on, noise that lasts included. So SI's path, as its anchors and
+    everything measured, has the constraint's part of each step in it: that is where the weights went.
     """
 
     def __init__(self, *, seed: Seed, **arguments: Any) -> None:
         super().__init__(evaluator=_silent_evaluator(), **arguments)
         self.seed = seed
         self.gradient_passes = 0
+        constrain(self.model)
 
     def backward(self) -> None:
         """Differentiate the loss, and count it: some methods take more than one gradient a step."""
         self.gradient_passes += 1
         super().backward()
+
+    def _after_update(self, **kwargs: Any) -> None:
+        # Not in optimizer_step: perturbed SGD adds its noise in after_update, and is the optimizer psgd bit for bit.
+        super()._after_update(**kwargs)
+        constrain(self.model)
 
     def epoch_seed(self) -> Seed:
         """Return what the order of the coming epoch's batches depends on."""
@@ -42,11 +53,21 @@ class Strategy(SupervisedTemplate):
             original = task_data(self.experience.dataset.train())
             if original is not None and original.augment is not None:
                 raise UserError(
-                    "a plug-in changes the training data, which would not be augmented; write augment=false"
+                    "a plug-in changes the training data, which are then not augmented; write augment=false"
                 )
             super().make_train_dataloader(**arguments)
             return
         self.dataloader = ShuffledBatches(tensors, self.train_mb_size, self.epoch_seed)
+
+
+def constrain(model: nn.Module) -> None:
+    """Apply a model's constraint to its stored weights, also where the model is wrapped in others as ``network``."""
+    network: Any = model
+    while network is not None:
+        if hasattr(network, "constrain"):
+            network.constrain()
+            return
+        network = getattr(network, "network", None)
 
 
 def _silent_evaluator() -> EvaluationPlugin:

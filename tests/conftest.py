@@ -42,12 +42,11 @@ def toy_spec():
     from cl_nvrm.spec import RunSpec
 
     def make(strategy="naive", benchmark="toy", optimizer="adam", **changes):
-        values = {"seed": 0, "epochs": 2, "batch_size": 32, "lr": 3e-3, "weight_decay": 0.0} | changes
+        values = {"seed": 0, "epochs": 2, "batch_size": 32, "lr": 3e-3, "weight_decay": 0.0}
+        values |= {"dataset": "synthetic", "dataset_sha256": ""} | changes
         return RunSpec(
             strategy=compose.canonical(compose.strategy(strategy)),
             benchmark=str(compose.parse("benchmarks", benchmark)),
-            dataset="synthetic",
-            dataset_sha256="",
             optimizer=str(compose.parse("optimizers", optimizer)),
             **values,
         )

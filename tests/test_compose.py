@@ -59,7 +59,7 @@ def test_the_short_text_keeps_only_what_differs_from_the_defaults():
     ("text", "says"),
     [
         ("ewx", "No 'ewx' in strategies/. Did you mean 'ewc'"),
-        ("zzzzzz", "There are asam, ewc, naive, nvrm"),
+        ("zzzzzz", "There are agem, asam, early-stopping, ewc"),
         ("ewc+ewc", "more than once"),
         ("ewc:lam=1", "no parameter 'lam'; it has lambda, fisher"),
         ("ewc:lambda=x", "'lambda' of 'ewc' must be a finite number, got 'x'"),

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "weights": {"errors"},
     "optim": {"noise", "perturb"},
     "data": {"errors", "spec"},
-    "plugins": {"errors", "kernels", "noise", "perturb", "benchmark"},
+    "plugins": {"errors", "kernels", "noise", "perturb", "benchmark", "analysis"},
     "evaluate": {"benchmark"},
     "provenance": set(),
     "labels": {"errors", "spec", "compose"},
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "perturb/__main__": {"errors", "command", "labels", "plan", "store", "stored"},
     "study": {
         "spec", "compose", "noise", "arguments", "labels", "plan", "store", "stored", "command", "execute", "drawing",
-        "analysis", "figures",
+        "analysis", "figures", "generalization",
     },
     "drawing": {"errors"},
     "command": {"errors"},

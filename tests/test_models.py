@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from cl_nvrm import catalog
 
 CIFAR = (3, 32, 32)
-OWN = {"mobilenetv2", "resnet18", "resnet34", "small-cnn", "vgg16"}
+OWN = {"mobilenetv2", "resnet18", "resnet34", "small-alexnet", "small-cnn", "small-inception", "vgg16"}
 NAMES = sorted(OWN.union(catalog.names("models")) - {"mlp"})
 
 
@@ -113,6 +113,47 @@ def test_the_number_of_weights_is_the_one_worked_out_by_hand(name, parameters, b
     assert weights_of(name, **parameters) == by_hand == known
 
 
+# Zhang et al. 2017, appendix A, publish these for 3×28×28 and 10 classes; scales and shifts of batch normalisation are
+# not among them.
+RANDOMISED = [
+    ("small-alexnet", {}, 1_387_786),
+    ("small-inception", {}, 1_649_402),
+    ("small-inception", {"batch_norm": False}, 1_649_402),
+    ("mlp", {"width": 512, "depth": 1}, 1_209_866),
+    ("mlp", {"width": 512, "depth": 3}, 1_735_178),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters", "published"), RANDOMISED)
+def test_the_networks_of_randomisation_tests_have_the_published_number_of_weights(name, parameters, published):
+    with torch.device("meta"):
+        layers = build(name, (3, 28, 28), **parameters).modules()
+    counted = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert sum(p.numel() for layer in counted for p in layer.parameters()) == published
+
+
+def test_small_inception_halves_its_images_twice_and_keeps_what_the_pool_passes_on():
+    """Each module's channels and side lengths, as the published table has them."""
+    sizes = []
+    model = build("small-inception", (3, 28, 28))
+    for layer in model:
+        layer.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.shape[1:])))
+    model(images((3, 28, 28)))
+    channels = [96, 64, 80, 160, 160, 160, 160, 144, 240, 336, 336]
+    assert sizes[:11] == [(c, s, s) for c, s in zip(channels, [28] * 3 + [14] * 5 + [7] * 3, strict=True)]
+    assert sizes[11:] == [(336, 1, 1), (336,), (10,)]
+    plain = build("small-inception", (3, 28, 28), batch_norm=False)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in plain.modules())
+
+
+def test_small_alexnet_normalises_over_five_neighbouring_channels():
+    """Krizhevsky et al. 2012, section 3.3: a / (2 + 10⁻⁴ Σ a²)^0.75, channels beyond the edge counting 0."""
+    norm = next(layer for layer in build("small-alexnet") if isinstance(layer, nn.LocalResponseNorm))
+    x = 50 * images((8, 3, 3))
+    around = torch.stack([x[:, max(0, c - 2) : c + 3].square().sum(1) for c in range(8)], dim=1)
+    torch.testing.assert_close(norm(x), x / (2 + 1e-4 * around) ** 0.75)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_have_their_shape_and_gradients_reach_every_weight(name):
     model = build(name)
@@ -135,7 +176,7 @@ def test_in_evaluation_neither_memory_layout_nor_the_rest_of_the_batch_matters(n
         torch.testing.assert_close(model(x[1:]), logits[1:], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2", "small-cnn"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2", "small-alexnet", "small-cnn", "small-inception"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (2, 9, 13)])
 def test_other_images_of_at_least_8_pixels_fit(name, shape):
     with torch.device("meta"):
@@ -153,6 +194,8 @@ REFUSED = [
     ("resnet18", {"shape": (3, 7, 32)}, "a ResNet needs images of at least 8x8 pixels, got 7x32"),
     ("resnet34", {"shape": (3, 32, 7)}, "at least 8x8 pixels, got 32x7"),
     ("mobilenetv2", {"shape": (3, 4, 4)}, "MobileNetV2 needs images of at least 8x8 pixels, got 4x4"),
+    ("small-alexnet", {"shape": (1, 7, 8)}, "small-alexnet needs images of at least 8x8 pixels, got 7x8"),
+    ("small-inception", {"shape": (1, 8, 7)}, "small-inception needs images of at least 8x8 pixels, got 8x7"),
     ("small-cnn", {"shape": (1, 8, 7)}, "small-cnn needs images of at least 8x8 pixels, got 8x7"),
     ("vgg16", {"shape": (1, 28, 28)}, "VGG-16 needs images of at least 32x32 pixels, got 28x28"),
     ("vgg16", {"classifier": "double"}, "classifier must be one of paper, single, got 'double'"),
@@ -196,3 +239,36 @@ def test_every_build_draws_new_weights_from_the_global_random_state():
     again = build("small-cnn")
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_regularised_mlp_without_regularisers_is_the_mlp():
+    torch.manual_seed(0)
+    plain = catalog.maker("models", "mlp")((3, 8, 8), 10, width=32, depth=2)
+    torch.manual_seed(0)
+    network = catalog.maker("models", "regularised-mlp")((3, 8, 8), 10, widths="32-32")
+    for ours, its in zip(network.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, its)
+    x = torch.randn(4, 3, 8, 8)
+    assert torch.equal(network(x), plain(x))
+
+
+def test_a_regularised_mlp_has_what_is_asked_for():
+    make = catalog.maker("models", "regularised-mlp")
+    network = make((1, 28, 28), 10, widths="256-128-64-32", dropout=0.5, batch_norm=True, init="xavier")
+    kinds = [type(layer).__name__ for layer in network]
+    assert kinds == ["Flatten", *["Linear", "BatchNorm1d", "ReLU", "Dropout"] * 4, "Linear"]
+    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
+    assert [layer.out_features for layer in linear] == [256, 128, 64, 32, 10]
+    assert all(layer.bias.count_nonzero() == 0 for layer in linear)
+    spread = linear[0].weight.std().item()
+    assert spread == pytest.approx((2 / (784 + 256)) ** 0.5, rel=0.01)
+    assert {layer.p for layer in network if isinstance(layer, nn.Dropout)} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [({"widths": "a-b"}, "joined by"), ({"widths": "0"}, "at least 1"), ({"dropout": 1.0}, "dropout must lie")],
+)
+def test_a_regularised_mlp_that_is_none_is_refused(asked, says):
+    with pytest.raises(ValueError, match=says):
+        catalog.maker("models", "regularised-mlp")((1, 8, 8), 10, **asked)

@@ -145,7 +145,7 @@ BAD = [
     (["--trails", "3"], 2, "did you mean --trials?"),
     (["--foo"], 2, "No flag --foo"),
     (["foo"], 2, "'foo' belongs to no flag"),
-    (["--lambda", "3"], 2, "--lambda is taken by ewc, not by naive; write --strategy ewc"),
+    (["--lambda", "3"], 2, "--lambda is taken by ewc, jacobian, l1, mas, nsr, not by naive; write --strategy ewc"),
     (["--strategy", "ewc", "--lambda", "x"], 2, "must be a finite number, got 'x'"),
     (["--strategy", "ewc", "--lambda", "-1"], 2, "lambda must be at least 0, got -1"),
     (["--strategy", "nvrm", "--variability", "-0.1"], 2, "variability must be a finite number of at least 0"),
@@ -273,7 +273,13 @@ def test_help_is_fast_and_shows_every_default():
         [sys.executable, "-m", "cl_nvrm.run", "--help"], capture_output=True, text=True, check=True, env=environment
     ).stdout
     assert time.perf_counter() - start < 5
-    for text in ("permuted-mnist", "split-mnist", "asam, ewc, naive, nvrm", "(default: reports/runs)", "(default: 0)"):
+    for text in (
+        "permuted-mnist",
+        "split-mnist",
+        "agem, asam, early-stopping, ewc",
+        "(default: reports/runs)",
+        "(default: 0)",
+    ):
         assert text in " ".join(out.split())
 
 

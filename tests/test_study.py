@@ -1,17 +1,21 @@
 """Every study can be planned at every scale, and runs through at the smallest."""
 
+import json
+
 import pytest
 
 from cl_nvrm.arguments import parse
 from cl_nvrm.plan import plan
 from cl_nvrm.study.__main__ import main
-from cl_nvrm.study.definitions import SCALES, STUDIES, Part, Study
+from cl_nvrm.study.catalog import GROUPS
+from cl_nvrm.study.definitions import SCALES, Part, Study
 
+STUDIES = {name: study for studies in GROUPS.values() for name, study in studies.items()}
 PARTS = [
     pytest.param(part, id=f"{name}-{scale}-{part.panel}-{number}")
     for name, study in STUDIES.items()
     for scale in SCALES
-    for number, part in enumerate(study.parts[scale])
+    for number, part in enumerate(study.parts.get(scale, ()))
     if scale != "paper" or number == 0  # the others differ in their data set, rate or network
 ]
 
@@ -44,15 +48,41 @@ def test_a_study_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["denoise"])
     assert stopped.value.code == 2
-    assert "there are label-noise, denoising" in capsys.readouterr().err
+    assert "there are generalisation, randomisation" in capsys.readouterr().err
 
 
 def test_runs_that_do_not_finish_are_told_and_not_drawn(tmp_path, capsys, monkeypatch):
     from cl_nvrm.study import __main__ as study
 
     part = Part("digits", ("--benchmark", "toy", "--lr", "1e30", "--optimizer", "sgd", "--trials", "1"))
-    monkeypatch.setitem(study.STUDIES, "doomed", Study("?", "curves", {"smoke": (part,)}))
+    monkeypatch.setitem(study.GROUPS, "doomed", {"doomed": Study("?", "figures.curves", {"smoke": (part,)})})
     words = ["doomed", "--scale", "smoke", "--jobs", "1", "--quiet", "--out", str(tmp_path / "out")]
     assert main(words) == 4
     told = capsys.readouterr()
     assert "1 runs of doomed-digits did not finish" in told.err and told.out == ""
+
+
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_every_study_names_a_figure_there_is(name):
+    study = STUDIES[name]
+    assert callable(study.function(study.figure))
+    assert not study.numbers or callable(study.function(study.numbers))
+
+
+def test_a_study_may_compute_what_it_shows(tmp_path, capsys):
+    assert main(["implicit-units", "--scale", "smoke", "--out", str(tmp_path)]) == 0
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"implicit-units.png", "implicit-units.svg"}
+    numbers = json.loads((tmp_path / "implicit-units.json").read_text())
+    assert "kinds of units, label noise, fresh" in numbers
+    assert "numbers: " in capsys.readouterr().out
+
+
+def test_a_group_is_its_studies_each_in_its_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    part = Part("toy", ("--benchmark", "toy", "--tasks", "1", "--epochs", "1", "--trials", "1"))
+    from cl_nvrm.study import __main__ as study
+
+    monkeypatch.setitem(study.GROUPS, "two", {n: Study("?", "figures.methods", {"smoke": (part,)}) for n in "ab"})
+    assert main(["two", "--scale", "smoke", "--jobs", "1", "--quiet"]) == 0
+    figures = sorted(path.name for path in (tmp_path / "reports/studies/two/smoke/figures").iterdir())
+    assert figures == ["a-toy.png", "a-toy.svg", "b-toy.png", "b-toy.svg"]

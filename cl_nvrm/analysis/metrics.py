@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from cl_nvrm.spec import RunResult
 
 Matrix = Sequence[Sequence[float]]
-TEST, TRAINING = "test accuracy", "training accuracy"  # curves of benchmarks that are watched after every epoch
+# curves of benchmarks that are watched after every epoch
+TEST, TRAINING, VALIDATION = "test accuracy", "training accuracy", "validation accuracy"
 LATE = 10
 
 
@@ -100,6 +101,13 @@ def best_accuracy(result: RunResult) -> float:
     return max(_curve(result, TEST))
 
 
+def validated_accuracy(result: RunResult) -> float:
+    """Return the test accuracy of the epoch with the best validation accuracy, the last one of equals."""
+    validation = _curve(result, VALIDATION)
+    best = max(range(len(validation)), key=lambda epoch: (validation[epoch], epoch))
+    return _curve(result, TEST)[best]
+
+
 def late_accuracy(result: RunResult) -> float:
     """Return the mean test accuracy over the last ten epochs."""
     return _mean(_curve(result, TEST)[-LATE:])
@@ -136,6 +144,7 @@ METRICS: dict[str, Callable[[RunResult], float]] = {
     "min-ACC": min_accuracy,
     "WC-ACC": worst_case_accuracy,
     "best accuracy": best_accuracy,
+    "validated accuracy": validated_accuracy,
     "late accuracy": late_accuracy,
     "training accuracy": training_accuracy,
     "generalisation gap": generalisation_gap,
@@ -167,7 +176,7 @@ def _curve(result: RunResult, name: str) -> Sequence[float]:
     if not result.curves:
         raise _Undefined("nothing was recorded after every epoch")
     if name not in result.curves:
-        raise _Undefined("no label was flipped")
+        raise _Undefined("no samples were put aside" if name == VALIDATION else "no label was flipped")
     return result.curves[name]
 
 

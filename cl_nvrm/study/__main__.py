@@ -1,6 +1,7 @@
 """``python -m cl_nvrm.study``: train what a study needs and is not stored yet, and draw its figures."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,25 +18,31 @@ from cl_nvrm.labels import Labels, labels, setting
 from cl_nvrm.plan import device_named, plan
 from cl_nvrm.spec import RunResult
 from cl_nvrm.store import Store
-from cl_nvrm.study.definitions import SCALES, STUDIES, Part, Study
+from cl_nvrm.study.catalog import GROUPS
+from cl_nvrm.study.definitions import SCALES, Part, Study
 
-FOLDER = Path("reports/studies/generalisation")
+FOLDER = Path("reports/studies")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the studies named and return the exit code."""
-    listed = "\n".join(f"  {name:20}{study.asks}" for name, study in STUDIES.items())
+    listed = "\n\n".join(
+        "\n".join([f"{group}:", *(f"  {name:20}{study.asks}" for name, study in studies.items())])
+        for group, studies in GROUPS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m cl_nvrm.study",
         description="Train what a study needs, skip what is stored, draw its figures.",
-        epilog=f"studies:\n{listed}\n\nThe other flags are those of python -m cl_nvrm.run.",
+        epilog=f"{listed}\n\nThe other flags are those of python -m cl_nvrm.run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="STUDY", help="studies by name (default: all)")
+    parser.add_argument("names", nargs="*", metavar="STUDY", help="studies, or groups of them, by name (default: all)")
     parser.add_argument("--scale", choices=SCALES, default="small",
                         help="paper: the full recipe; small: four cores; smoke: to see it run (default: small)"
                         )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder of runs and figures (default: {FOLDER}/SCALE)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder of runs and figures (default: {FOLDER}/GROUP/SCALE)"
+    )
     for flag in ("--trials", "--epochs", "--jobs", "--device", "--precision", "--data-dir"):
         parser.add_argument(flag)
     for flag in ("--channels-last", "--compile", "--quiet"):
@@ -47,23 +54,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in ("names", "scale", "out") and value not in (None, False)
         for word in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
     ]
-    for name in arguments.names:
-        if name not in STUDIES:
-            parser.error(f"no study '{name}'; there are {', '.join(STUDIES)}")
-    chosen = {name: STUDIES[name] for name in arguments.names or STUDIES}
-    folder = arguments.out or FOLDER / arguments.scale
+    every = {name: (group, study) for group, studies in GROUPS.items() for name, study in studies.items()}
+    chosen: dict[str, tuple[str, Study]] = {}
+    for name in arguments.names or GROUPS:
+        if name not in every and name not in GROUPS:
+            parser.error(f"no study '{name}'; there are {', '.join([*GROUPS, *every])}")
+        chosen |= {one: every[one] for one in GROUPS.get(name, (name,))}
 
     def run(errors: Console) -> int:
-        return outcome([r for n, s in chosen.items() for r in _run(n, s, arguments.scale, folder, more, errors)])
+        results = []
+        for name, (group, study) in chosen.items():
+            errors.print(f"{name}: {study.asks}", soft_wrap=True, highlight=False)
+            folder = arguments.out or FOLDER / group / arguments.scale
+            if study.parts:
+                results += _run(name, study, arguments.scale, folder, more, errors)
+            else:
+                _compute(name, study, arguments.scale, folder)
+        return outcome(results)
 
     return exit_code(run)
+
+
+def _compute(name: str, study: Study, scale: str, folder: Path) -> None:
+    """Draw a study that computes what it shows, and write its numbers beside the figures."""
+    from cl_nvrm.drawing import save
+
+    for path in save({name: study.function(study.figure)(scale)}, folder / "figures"):
+        print(f"figure: {path}")
+    numbers = {key: float(f"{value:.4g}") for key, value in study.function(study.numbers)(scale).items()}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"numbers: {path}")
 
 
 def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str], errors: Console) -> list[RunResult]:
     """Train and draw one study; return all results."""
     from cl_nvrm.drawing import save
 
-    errors.print(f"{name}: {study.asks}", soft_wrap=True, highlight=False)
     panels: dict[str, list[RunResult]] = {}
     for part in study.parts[scale]:
         panels.setdefault(part.panel, []).extend(_trained(study, part, folder, more, errors))
@@ -104,18 +131,20 @@ def described(benchmark: str, setting: str) -> str:
 
 def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[str]) -> Figure:
     from cl_nvrm.stored import Questions, ask
-    from cl_nvrm.study import figures
 
     results = list({result.id: result for result in results}.values())
     names: Labels = labels(result.spec for result in results)
-    title = described(results[0].spec.benchmark, setting(results[0].spec))
+    specs = list({result.spec.benchmark: result.spec for result in results}.values())
+    title = described(specs[0].benchmark, setting(*specs))
+    draw = study.function(study.figure)
     if not study.perturbed:
-        drawn: Figure = getattr(figures, study.figure)(results, names, title)
+        drawn: Figure = draw(results, names, title)
         return drawn
     arguments, questions = parse(more), Questions(study.perturbed)
     device = device_named(arguments.device)
     answers = [(result, ask(Store(folder), result, questions, arguments.data_dir, device).curve) for result in results]
-    return figures.perturbed(answers, names, title)
+    figure: Figure = draw(answers, names, title)
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""What each study trains: command lines of ``cl_nvrm.run``, by scale.
+"""What a study is: what is trained for it, as command lines of ``cl_nvrm.run`` by scale, and the figure that shows it.
 
-``paper`` is the recipe of Xie et al. 2021, on a GPU; ``small`` shows the effect within hours on four cores; ``smoke``
-only runs through. The paper's text lost its rates, its scales of noise and its learning rates: those here are ours, but
-for rate 0.4 and b = 0.05, which their notebook has.
+``paper`` is a paper's own recipe, on a GPU; ``small`` shows the effect within hours on four cores; ``smoke`` only runs
+through.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 SCALES = ("paper", "small", "smoke")
-PERTURBED = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)  # scales of noise on trained weights
 
 
 @dataclass(frozen=True)
@@ -21,167 +22,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: what it asks, what is drawn (a name in ``study.figures``), and its parts by scale."""
+    """A study: what it asks, what is drawn (``module.function`` of ``cl_nvrm.study``), and its parts by scale.
+
+    With scales of noise in ``perturbed`` trained weights are asked how they stand them. A study without parts computes
+    what it shows by itself: its figure is a function of the scale, and so are its ``numbers``, by name.
+    """
 
     asks: str
     figure: str
-    parts: dict[str, tuple[Part, ...]]
+    parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
     perturbed: tuple[float, ...] = ()
+    numbers: str = ""
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Return a function named ``module.function``; figures need libraries that planning does not."""
+        module, _, function = name.partition(".")
+        found: Callable[..., Any] = getattr(import_module(f"cl_nvrm.study.{module}"), function)
+        return found
 
 
-def _part(panel: str, setup: str, *strategies: str) -> Part:
+def part(panel: str, setup: str, *strategies: str) -> Part:
+    """Return a part from the words of a command and the strategies it compares."""
     return Part(panel, (*setup.split(), *(word for text in strategies for word in ("--strategy", text))))
-
-
-_SMOKE = "--benchmark noisy-mnist:subset=300,model=mlp(width=32,depth=1) --data digits --epochs 3 --trials 2"
-_MNIST = "--benchmark noisy-mnist:subset=10000 --data mnist"
-_CIFAR = "--benchmark noisy-cifar10:subset=10000,model=small-cnn,augment=false --data cifar10 --epochs 40"
-_PAPER = "--data {data} --trials 10 --benchmark noisy-{data}:rate={rate},noise={noise}"
-_RATES = {"pairflip": (0.1, 0.2, 0.3, 0.4), "symmetric": (0.2, 0.4, 0.6, 0.8)}
-_PAPER_NOISY = "--benchmark noisy-cifar10 --data cifar10 --trials 10"
-_CLEAN = "--benchmark clean-cifar10:subset=5000,model=small-cnn,augment=false --data cifar10 --epochs 30"
-_LAWS = ("gaussian", "laplace", "uniform")
-_NETWORKS = ("resnet34", "vgg16", "mobilenetv2")
-
-
-def _curves_at_paper_scale() -> tuple[Part, ...]:
-    return tuple(
-        _part(
-            f"{data}-{noise}-{100 * rate:.0f}",
-            _PAPER.format(data=data, rate=rate, noise=noise),
-            "naive",
-            "nvrm:variability=0.05",
-        )
-        for data in ("cifar10", "cifar100")
-        for noise, rates in _RATES.items()
-        for rate in rates
-    )
-
-
-def _clean_at_paper_scale(strategy: str) -> tuple[Part, ...]:
-    return tuple(
-        _part(
-            f"{data}-{network}",
-            f"--benchmark clean-{data}:model={network} --data {data} --trials 10",
-            "naive",
-            strategy,
-        )
-        for data in ("cifar10", "cifar100")
-        for network in _NETWORKS
-    )
-
-
-STUDIES = {
-    "label-noise": Study(
-        "Does the network end up repeating wrong labels?",
-        "curves",
-        {
-            "paper": _curves_at_paper_scale(),
-            "small": (
-                _part(
-                    "mnist",
-                    f"{_MNIST} --trials 10",
-                    "naive",
-                    "nvrm:variability=0.03|0.05|0.08",
-                    "psgd:variability=0.001",
-                ),
-                _part("cifar10", f"{_CIFAR} --trials 3", "naive", "nvrm:variability=0.03|0.05|0.08"),
-            ),
-            "smoke": (_part("digits", _SMOKE, "naive", "nvrm"),),
-        },
-    ),
-    "denoising": Study(
-        "Is it the noise, or taking it off again? NVRM and PSGD over their scales.",
-        "scales",
-        {
-            "paper": (
-                _part(
-                    "cifar10",
-                    _PAPER_NOISY,
-                    "naive",
-                    "nvrm:variability=0.01|0.02|0.05|0.1|0.2",
-                    "psgd:variability=0.0001|0.001|0.01|0.1",
-                ),
-            ),
-            "small": (
-                _part("mnist", f"{_MNIST} --trials 10", "naive", "nvrm:variability=0.03|0.05|0.08"),
-                _part(
-                    "mnist",
-                    f"{_MNIST} --trials 3",
-                    "nvrm:variability=0.01|0.02|0.12",
-                    "psgd:variability=0.0001|0.0003|0.001|0.003|0.01",
-                ),
-            ),
-            "smoke": (_part("digits", _SMOKE, "naive", "nvrm:variability=0.01|0.1", "psgd:variability=0.001|0.01"),),
-        },
-    ),
-    "noise-types": Study(
-        "Does the law of the noise matter? Gaussian, Laplace and uniform over their scales.",
-        "laws",
-        {
-            "paper": (
-                _part(
-                    "cifar10",
-                    _PAPER_NOISY,
-                    "naive",
-                    *(
-                        f"nvrm:variability=0.01|0.02|0.05|0.1|0.2,noise={law}"
-                        for law in ("gaussian", "laplace", "uniform")
-                    ),
-                ),
-            ),
-            "small": (
-                _part("mnist", f"{_MNIST} --trials 10", "naive", "nvrm:variability=0.03|0.05|0.08"),
-                _part(
-                    "mnist",
-                    f"{_MNIST} --trials 3",
-                    "nvrm:variability=0.01|0.02|0.12",
-                    "nvrm:variability=0.01|0.02|0.03|0.05|0.08,noise=laplace",
-                    "nvrm:variability=0.03|0.05|0.08|0.12|0.2,noise=uniform",
-                ),
-            ),
-            "smoke": (_part("digits", _SMOKE, "naive", "nvrm:noise=laplace", "nvrm:noise=uniform"),),
-        },
-    ),
-    "learning-rates": Study(
-        "Would another learning rate do as well?",
-        "learning_rates",
-        {
-            "paper": (_part("cifar10", f"{_PAPER_NOISY} --lr 0.01|0.1|1|10", "naive", "nvrm:variability=0.05"),),
-            "small": (
-                _part(
-                    "mnist", f"{_MNIST} --trials 3 --lr 0.0005|0.002|0.01|0.05|0.2", "naive", "nvrm:variability=0.08"
-                ),
-            ),
-            "smoke": (_part("digits", f"{_SMOKE} --lr 0.01|0.1", "naive", "nvrm"),),
-        },
-    ),
-    "tuned": Study(
-        "With every method tuned alike, on held-out images whose labels are as noisy?",
-        "methods",
-        {
-            "paper": (_part("cifar10", f"{_PAPER_NOISY} --tune 16", "naive", "nvrm", "psgd", "sgld", "sam", "asam"),),
-            "small": (_part("mnist", f"{_MNIST} --trials 5 --tune 10", "naive", "nvrm", "psgd", "sgld", "sam"),),
-            "smoke": (_part("digits", f"{_SMOKE} --tune 2", "naive", "nvrm", "sam"),),
-        },
-    ),
-    "robustness": Study(
-        "How much noise on its weights does a trained network stand?",
-        "perturbed",
-        {
-            "paper": _clean_at_paper_scale("nvrm:variability=0.01|0.02|0.05"),
-            "small": (_part("cifar10", f"{_CLEAN} --trials 3", "naive", "nvrm:variability=0.01|0.02|0.03"),),
-            "smoke": (_part("digits", f"{_SMOKE.replace('noisy-mnist:', 'noisy-mnist:rate=0,')}", "naive", "nvrm"),),
-        },
-        perturbed=PERTURBED,
-    ),
-    "generalisation-gap": Study(
-        "How far apart are training and test accuracy?",
-        "methods",
-        {
-            "paper": _clean_at_paper_scale("nvrm:variability=0.01|0.02|0.05"),
-            "small": (_part("cifar10", f"{_CLEAN} --trials 3", "naive", "nvrm:variability=0.01|0.02|0.03"),),
-            "smoke": (_part("digits", f"{_SMOKE.replace('noisy-mnist:', 'noisy-mnist:rate=0,')}", "naive", "nvrm"),),
-        },
-    ),
-}

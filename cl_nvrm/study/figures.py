@@ -4,7 +4,6 @@ Bands and bars are 95 % confidence intervals (t) of the mean over seeds.
 """
 
 from collections.abc import Callable, Sequence
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from cl_nvrm.figures import epoch_curves
 from cl_nvrm.labels import Labels, short_name
 from cl_nvrm.noise import law
 from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.study.captions import caption, runs_a_cell
 
 ACCURACY, MEMORISED = "ACC", "memorised"
 HEADINGS = {ACCURACY: "Final test accuracy (%)", MEMORISED: "Wrong labels memorised (%)"}
@@ -76,7 +76,7 @@ def methods(results: Results, names: Labels, title: str) -> Figure:
         axis.set_xlabel(HEADINGS.get(name, f"{name.capitalize()} (%)"), fontsize="small")
     axes[0].set_yticks(range(len(cells)), [names[cell] for cell in cells])
     axes[0].invert_yaxis()
-    return _finished(figure, title, results)
+    return caption(figure, title, runs_a_cell(results))
 
 
 def perturbed(curves: Sequence[tuple[RunResult, Sequence[Draws]]], names: Labels, title: str) -> Figure:
@@ -95,7 +95,7 @@ def perturbed(curves: Sequence[tuple[RunResult, Sequence[Draws]]], names: Labels
     _draw(axis, pd.DataFrame(rows, columns=["line", "seed", "x", "value"]))
     axis.set(xlabel="Standard deviation of the noise on every weight", ylabel="Test accuracy (%)")
     axis.legend()
-    return _finished(figure, title, [result for result, _ in curves])
+    return caption(figure, title, runs_a_cell(result for result, _ in curves))
 
 
 def _by(results: Results, place: Callable[[RunSpec], tuple[str, float | None]]) -> pd.DataFrame:
@@ -123,10 +123,7 @@ def _lines(table: pd.DataFrame, along: str, title: str, baseline: Results = ()) 
             axis.axhspan(*t_interval(values), color="0.3", alpha=0.12, lw=0)
         axis.set(xscale="log", xlabel=along, ylabel=heading)
     axes[0].legend()
-    figure.suptitle(fill(title, int(10 * figure.get_figwidth())), fontsize="medium")
-    count = table.groupby(["line", "x"]).seed.nunique()
-    figure.supxlabel(_counted(int(count.min()), int(count.max())), fontsize="small")
-    return figure
+    return caption(figure, title, table.groupby(["line", "x"]).seed.nunique().tolist())
 
 
 def _draw(axis: Axes, table: pd.DataFrame) -> None:
@@ -137,18 +134,6 @@ def _draw(axis: Axes, table: pd.DataFrame) -> None:
         means, ends = [float(np.mean(values)) for values in groups], np.array([t_interval(values) for values in groups])
         axis.plot(xs, means, marker=MARKS[number % len(MARKS)], ms=5, color=colour, label=line)
         axis.fill_between(xs, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
-
-
-def _finished(figure: Figure, title: str, results: Results) -> Figure:
-    counts = pd.Series([hash(r.spec.cell) for r in results]).value_counts()
-    figure.suptitle(fill(title, int(10 * figure.get_figwidth())), fontsize="medium")
-    figure.supxlabel(_counted(int(counts.min()), int(counts.max())), fontsize="small")
-    return figure
-
-
-def _counted(least: int, most: int) -> str:
-    n = str(least) if least == most else f"{least} to {most}"
-    return f"means and 95 % confidence intervals (t) over seeds, n = {n}"
 
 
 def _plain(results: Results) -> Results:

@@ -1,0 +1,188 @@
+"""Distillation as Avalanche plug-ins: on the new task's inputs, the network is held to what it made of them before.
+
+Li and Hoiem, "Learning without forgetting", ECCV 2016 (arXiv 1606.09282), distil its predictions; distilling what comes
+into its output layer instead goes back to Romero et al., "FitNets", ICLR 2015 (arXiv 1412.6550), and in continual
+learning to Jung et al., "Less-forgetting learning in deep neural networks", 2016 (arXiv 1607.00122).
+
+The teacher has the clean weights the last task ended with and is asked in eval mode, without noise; the student is the
+network in training, noise included. Avalanche's LwF sends the inputs through the network a second time, which moves
+running statistics twice, draws new dropout masks and hands ``None`` to our networks as task label; its feature
+distillation reads an attribute that our networks do not have.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from avalanche.models import avalanche_forward
+from avalanche.models.utils import is_multi_task_module
+from torch import Tensor, nn
+from torch.nn.functional import kl_div, log_softmax
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.terms import LossTerm
+
+
+class Distillation(LossTerm):
+    """What both kinds share: the teacher, and the features of teacher and student, which come into the output layers.
+
+    ``alpha`` ≥ 0 is the strength; at 0 there is no teacher. UserError in training where features are needed, if the
+    output layer is not the last linear layer of a network with a single head, nor one of ``heads``, by task label, of
+    one with several; or if the network is compiled.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        if not (math.isfinite(alpha) and alpha >= 0):
+            raise UserError(f"alpha must be a finite number of at least 0, got {alpha}")
+        self.alpha = alpha
+        self.weights: dict[str, Tensor] = {}  # the teacher's, buffers included
+        self.seen: dict[int, list[int]] = {}  # by task label, the classes the teacher has learned
+        # Modules and hooks live no longer than a task, so that between tasks a checkpoint can be made.
+        self._teacher: nn.Module | None = None
+        self._heard: list[tuple[Tensor, Tensor]] = []  # what went into the student's output layers, and came out
+        self._checked = False
+        self._hooks: list[Any] = []
+
+    def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        """Build the teacher, before the network grows for the task to come."""
+        self._remove_hooks()
+        if self.weights:
+            self._teacher = deepcopy(strategy.model).requires_grad_(False).eval()
+            self._teacher.load_state_dict(self.weights)
+            self._checked = False
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Listen at the student's output layers."""
+        self._remove_hooks()
+        if self._teacher is not None:
+            self._heard, self._hooks = _listening(strategy.model)
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Stop listening."""
+        self._remove_hooks()
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Keep the clean weights for the next teacher, and note what it has learned by now."""
+        if self.alpha:
+            self.weights = {name: t.detach().clone() for name, t in strategy.model.state_dict().items()}
+            for label in strategy.experience.task_labels:
+                classes = {*self.seen.get(label, []), *strategy.experience.classes_in_this_experience}
+                self.seen[label] = sorted(classes)
+        self._teacher, self._heard = None, []
+
+    def features(self, strategy: Any) -> tuple[Tensor, Tensor]:
+        """Return what came into the output layers of student and teacher, (n, d) each, in one and the same order."""
+        with _heard(self._teacher) as heard, torch.no_grad():
+            logits = avalanche_forward(self._teacher, strategy.mb_x, strategy.mb_task_id)
+        if not self._checked:
+            alone = not is_multi_task_module(strategy.model)
+            if not self._heard or (alone and not torch.equal(heard[0][1].to(logits.dtype), logits)):
+                raise UserError(
+                    f"{self.name} needs to see the inputs of the output layer, which must be the last linear layer of "
+                    "the network; a compiled network does not show them, leave out --compile"
+                )
+            self._checked = True
+        mine, theirs = (torch.cat([features for features, _ in calls]) for calls in (self._heard, heard))
+        return mine, theirs
+
+    def _remove_hooks(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+
+class LwFPlugin(Distillation):
+    """Adds ``alpha`` · Σ_heads KL(teacher ‖ student) at ``temperature`` T > 0, the mean over the batch.
+
+    That is eq. 2 and 3 of the paper less the teacher's entropy, which has no gradient, and without Hinton's factor T².
+    Of each head, the classes count that have been seen. Heads of earlier tasks are distilled on the new inputs and stay
+    as they are where the network freezes them, as ``TaskAware`` does; the paper trains them along, and has a warm-up of
+    the new head, which this leaves out. With a single head, the new task's own outputs are held to the teacher's.
+    """
+
+    name = "lwf"
+
+    def __init__(self, alpha: float = 1.0, *, temperature: float = 2.0) -> None:
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise UserError(f"temperature must be a finite number above 0, got {temperature}")
+        super().__init__(alpha)
+        self.temperature = temperature
+
+    def term(self, strategy: Any) -> Tensor | None:
+        """Return the distillation loss of the batch; None on the first task."""
+        teacher = self._teacher
+        if teacher is None:
+            return None
+        if not is_multi_task_module(strategy.model):
+            with torch.no_grad():
+                theirs = teacher(strategy.mb_x)
+            # task labels mean nothing to this network
+            classes = sorted({c for classes in self.seen.values() for c in classes})
+            return self.alpha * self._divergence(strategy.mb_output, theirs, classes)
+        mine, their = self.features(strategy)
+        heads, old_heads = output_layers(strategy.model), output_layers(teacher)
+        total: Any = 0.0
+        for label, classes in sorted(self.seen.items()):
+            total = total + self._divergence(heads[label](mine), old_heads[label](their), classes)
+        penalty: Tensor = self.alpha * total
+        return penalty
+
+    def _divergence(self, mine: Tensor, theirs: Tensor, classes: list[int]) -> Tensor:
+        told, asked = (log_softmax(logits[:, classes] / self.temperature, dim=1) for logits in (theirs, mine))
+        return kl_div(asked, told, reduction="batchmean", log_target=True)
+
+
+class FeatureDistillationPlugin(Distillation):
+    """Adds ``alpha`` · mean over the batch of ‖f - f*‖², f the student's and f* the teacher's features.
+
+    Features are what comes into the output layer; the output layer itself is free. Jung et al. 2016, eq. 2, have ½ of
+    that as the sum over all samples.
+    """
+
+    name = "feature-distillation"
+
+    def __init__(self, alpha: float = 0.01) -> None:
+        super().__init__(alpha)
+
+    def term(self, strategy: Any) -> Tensor | None:
+        """Return the distance of the batch's features; None on the first task."""
+        if self._teacher is None:
+            return None
+        mine, theirs = self.features(strategy)
+        return self.alpha * (mine - theirs).square().sum(1).mean()
+
+
+def output_layers(model: Any) -> dict[int, nn.Module]:
+    """Return a network's output layers by task label; one with a single head has just 0. UserError if it has none."""
+    if is_multi_task_module(model):
+        if not hasattr(model, "heads"):
+            raise UserError(f"{type(model).__name__} needs a list heads, with an output layer for each task label")
+        return dict(enumerate(model.heads))
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(f"{type(model).__name__} has no linear layer whose inputs could be its features")
+    return {0: linear[-1]}
+
+
+def _listening(model: Any) -> tuple[list[tuple[Tensor, Tensor]], list[Any]]:
+    """Return a list for what goes into output layers and comes out, call by call, and the hooks to remove."""
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        heard.append((inputs[0], output))
+
+    return heard, [layer.register_forward_hook(note) for layer in output_layers(model).values()]
+
+
+@contextmanager
+def _heard(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    heard, hooks = _listening(model)
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,132 @@
+"""Rehearsal: Avalanche's replay and A-GEM, made to mind their neighbours.
+
+Rolnick et al., "Experience replay for continual learning", NeurIPS 2019 (arXiv 1811.11682); Chaudhry et al., "Efficient
+lifelong learning with A-GEM", ICLR 2019 (arXiv 1812.00420), eq. 11: where the gradient g of the batch and the gradient
+g_ref of a batch from memory disagree, g·g_ref < 0, the step takes g - (g·g_ref / g_ref·g_ref) g_ref.
+
+What is remembered are training samples. Both hold Avalanche's data sets, which are not plain values: a run with them
+that is stopped starts over.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.training.plugins import AGEMPlugin as AvalancheAGEM
+from avalanche.training.plugins import ReplayPlugin as AvalancheReplay
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.quadratic import QuadraticPenalty
+
+
+class OwnRandomness:
+    """A random state of its own for code that draws from torch's and Python's global ones on the CPU."""
+
+    def __init__(self, seed: int) -> None:
+        self._torch = torch.Generator().manual_seed(seed).get_state()
+        self._python = random.Random(seed).getstate()
+
+    @contextmanager
+    def drawn_from(self) -> Iterator[None]:
+        """Swap the states for a ``with`` block, so that neither it nor its surroundings notice the other's draws."""
+        python = random.getstate()
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._torch)
+            random.setstate(self._python)
+            try:
+                yield
+            finally:
+                self._torch, self._python = torch.get_rng_state(), random.getstate()
+                random.setstate(python)
+
+
+class ReplayPlugin(AvalancheReplay):
+    """Avalanche's replay of ``memory`` ≥ 1 samples, in equal parts of all tasks so far, chosen from a state of its own.
+
+    From the second task on, batches have twice the size: one half is new, the other from memory (all of it, where it is
+    smaller). They come from Avalanche's loader in an order drawn from the global random state, so they are not those of
+    plain training, and without the augmentation a task may have. The frozen heads of earlier tasks stay frozen:
+    rehearsal teaches the layers that are shared.
+    """
+
+    def __init__(self, memory: int = 200, *, seed: int = 0) -> None:
+        if memory < 1:
+            raise UserError(f"memory must be at least 1 sample, got {memory}")
+        super().__init__(mem_size=memory)
+        self._own = OwnRandomness(seed)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Make room for the task's samples."""
+        with self._own.drawn_from():
+            self.storage_policy.post_adapt(strategy, strategy.experience)
+
+
+class AGEMPlugin(AvalancheAGEM):
+    """Avalanche's A-GEM, with ``patterns`` ≥ 1 samples kept of each task and ``sample`` ≥ 1 drawn for each g_ref.
+
+    g_ref has an equal part of each task so far: ``sample`` is rounded down to a multiple of their number, and must not
+    be smaller. It is taken at clean weights, g under NVRM at the noisy ones; that pass is in training mode, so it moves
+    running statistics, and is counted as a gradient pass.
+
+    The projection joins p.grad before the step, together with the gradients of penalties and in the order of names: SI
+    finds the gradient as it was, and EWC's pull is not projected, so that a step with both may still go against g_ref.
+    """
+
+    name = "agem"
+
+    def __init__(self, patterns: int = 200, *, sample: int = 200, seed: int = 0) -> None:
+        for key, value in (("patterns", patterns), ("sample", sample)):
+            if value < 1:
+                raise UserError(f"{key} must be at least 1, got {value}")
+        super().__init__(patterns_per_experience=patterns, sample_size=sample)
+        self.diagnostics: dict[str, float] = {}
+        self._own = OwnRandomness(seed)
+        self._steps = self._projected = 0
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Start counting projections."""
+        self._steps = self._projected = 0
+
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Take the gradient on memory."""
+        super().before_training_iteration(strategy, **kwargs)
+        if self.buffers and hasattr(strategy, "gradient_passes"):
+            strategy.gradient_passes += 1
+
+    def sample_from_memory(self) -> Any:
+        """Draw a batch from memory."""
+        with self._own.drawn_from():
+            return super().sample_from_memory()
+
+    @torch.no_grad()
+    def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Find what the projection takes away, and keep it for ``before_update``."""
+        if not self.buffers:
+            return
+        weights = [(name, p, p.grad) for name, p in strategy.model.named_parameters()]
+        references = self.reference_gradients.split([p.numel() for _, p, _ in weights])
+        gradient = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for _, p, g in weights])
+        agreement = torch.dot(gradient, self.reference_gradients)
+        self._steps += 1
+        if agreement < 0:
+            self._projected += 1
+            alpha = agreement / torch.dot(self.reference_gradients, self.reference_gradients)
+            strategy.__dict__.setdefault("penalty_gradients", {})[self.name] = {
+                name: -(reference * alpha).view_as(p)
+                for (name, p, g), reference in zip(weights, references, strict=True)
+                if g is not None
+            }
+
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Project, and add the gradients of penalties, if none of them has done both already."""
+        QuadraticPenalty.before_update(self, strategy)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Remember samples of the task, and record the share of steps that were projected."""
+        if self.sample_size <= len(self.buffers):
+            raise UserError(f"sample must be at least the number of tasks, got {self.sample_size}")
+        with self._own.drawn_from():
+            super().after_training_exp(strategy, **kwargs)
+        self.diagnostics = {"projected": self._projected / max(self._steps, 1)}

@@ -1,0 +1,30 @@
+"""All studies, by group; a group has a folder of runs and figures of its own."""
+
+from cl_nvrm.study import generalisation, randomisation, steadiness
+from cl_nvrm.study.definitions import Study
+
+IMPLICIT = {
+    "implicit-rate": Study(
+        "Does label noise act at the rate η²σ²?", "implicit.rate_law", numbers="implicit.rate_numbers"
+    ),
+    "implicit-recovery": Study(
+        "Which noise finds the simple truth behind the labels?",
+        "implicit.recovery",
+        numbers="implicit.recovery_numbers",
+    ),
+    "implicit-kinks": Study(
+        "Does label noise iron a ReLU network between collinear points?",
+        "implicit.kinks",
+        numbers="implicit.kink_numbers",
+    ),
+    "implicit-units": Study(
+        "Does label noise make the units of a network alike?", "implicit.units", numbers="implicit.unit_numbers"
+    ),
+}
+
+GROUPS: dict[str, dict[str, Study]] = {
+    "generalisation": generalisation.STUDIES,
+    "randomisation": randomisation.STUDIES,
+    "steadiness": steadiness.STUDIES,
+    "implicit": IMPLICIT,
+}

@@ -1,0 +1,100 @@
+"""The figures of randomisation tests, after Zhang et al., ICLR 2017, figure 1."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cl_nvrm import compose
+from cl_nvrm.analysis.fitting import time_to_fit
+from cl_nvrm.analysis.metrics import TEST, TRAINING
+from cl_nvrm.analysis.stats import t_interval
+from cl_nvrm.figures import CURVES_A_PANEL, MARKED_POINTS
+from cl_nvrm.labels import Labels
+from cl_nvrm.spec import RunResult
+from cl_nvrm.study.captions import INTERVALS, caption, runs_a_cell
+
+Results = Sequence[RunResult]
+LEVEL = 0.999  # of 60,000 samples, sixty may be left; the last of them take long and say little
+HEADINGS = {TRAINING: "Training accuracy, given labels (%)", TEST: "Test accuracy (%)"}
+
+
+def curves(results: Results, names: Labels, title: str) -> Figure:
+    """Draw training and test accuracy after every epoch, a line a cell; its name says when it has fitted 99.9 %.
+
+    Lines are means over seeds, bands 95 % confidence intervals (t). The epoch is the mean over the seeds that came to
+    it, and the name counts them where some did not. Runs that recorded nothing are left out.
+    """
+    shown = [r for r in results if r.status == "done" and r.curves.get(TRAINING)]
+    texts = {cell: f"{names[cell]}: {_fitted(shown, cell)}" for cell in dict.fromkeys(r.spec.cell for r in shown)}
+    counts = runs_a_cell(shown)
+    band = max(counts, default=0) > 1 and len(texts) <= CURVES_A_PANEL  # more of them hide each other
+    figure = Figure(figsize=(9.6, 4.0 + 0.22 * len(texts)), layout="constrained")
+    with sns.axes_style("whitegrid"):
+        axes = list(figure.subplots(1, len(HEADINGS)))
+    for axis, (curve, heading) in zip(axes, HEADINGS.items(), strict=True):
+        _draw(axis, shown, texts, curve, band=band)
+        axis.set(xlabel="Epoch", ylabel=heading)
+    handles, lines = axes[0].get_legend_handles_labels()
+    for axis in axes:
+        if axis.get_legend() is not None:  # below, since the names are long
+            axis.get_legend().remove()
+    if lines:
+        figure.legend(handles, lines, loc="outside lower center", fontsize="small", frameon=False)
+    return caption(figure, title, counts, INTERVALS if band else "means over seeds")
+
+
+def shares(results: Results, names: Labels, title: str) -> Figure:
+    """Draw final test error and epochs until 99.9 % are fitted against the share of labels drawn anew.
+
+    Points are runs, lines their means; a run that has not fitted has no point on the right.
+    """
+    rows = [
+        (float(compose.parse("benchmarks", r.spec.benchmark).settings["p"]), 100 * (1 - r.accuracy[-1][0]),
+         time_to_fit(r, LEVEL).epoch)
+        for r in results
+        if r.status == "done"
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["p", "Final test error (%)", "Epochs until 99.9 % are fitted"]).astype(float)
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    with sns.axes_style("whitegrid"):
+        axes = list(figure.subplots(1, 2))
+    for axis, name in zip(axes, table.columns[1:], strict=True):
+        means = table.groupby("p")[name].mean()
+        axis.plot(means.index, means, color=sns.color_palette("colorblind")[0])
+        axis.plot(table.p, table[name], "o", color=sns.color_palette("colorblind")[0], ms=5, alpha=0.6)
+        axis.set(xlabel="Share of labels drawn anew", ylabel=name, ylim=(0, None))
+    return caption(figure, title, table.groupby("p").size().tolist(), "points are seeds, lines their means")
+
+
+def _draw(axis: Axes, results: Results, texts: Labels, curve: str, *, band: bool) -> None:
+    rows = [
+        (texts[r.spec.cell], epoch, 100 * value)
+        for r in results
+        for epoch, value in enumerate(r.curves.get(curve, ()), 1)
+    ]
+    table = pd.DataFrame(rows, columns=["line", "x", "value"])
+    sns.lineplot(
+        table,
+        x="x",
+        y="value",
+        hue="line",
+        style="line",
+        markers=table.x.nunique() < MARKED_POINTS,
+        dashes=False,
+        errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if band else None,
+        palette=sns.color_palette("colorblind" if len(texts) <= 10 else "husl", len(texts)) if rows else None,
+        ax=axis,
+    )
+
+
+def _fitted(results: Results, cell: object) -> str:
+    times = [time_to_fit(r, LEVEL).epoch for r in results if r.spec.cell == cell]
+    reached = [epoch for epoch in times if epoch is not None]
+    if not reached:
+        return "not fitted"
+    some = "" if len(reached) == len(times) else f" ({len(reached)} of {len(times)} seeds)"
+    return f"fitted at epoch {np.mean(reached):.3g}{some}"

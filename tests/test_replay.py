@@ -1,0 +1,244 @@
+"""Replay and A-GEM: what is remembered, how much of it, and that the projection does what it says."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import GDumbPlugin
+
+from cl_nvrm import catalog
+from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.ewc import EWCPlugin
+from cl_nvrm.plugins.nvrm import NVRMPlugin
+from cl_nvrm.plugins.rehearsal import AGEMPlugin, ReplayPlugin
+from cl_nvrm.plugins.si import SIPlugin
+from cl_nvrm.train import run_one
+
+KINDS = {"replay": ReplayPlugin, "agem": AGEMPlugin}
+each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+each_name = pytest.mark.parametrize("name", KINDS)
+
+
+def bits(model):
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def equal(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+def groups(plugin):
+    return plugin.storage_policy.buffer_datasets if isinstance(plugin, ReplayPlugin) else plugin.buffers
+
+
+def remembered(plugin):
+    return [torch.stack([group[i][0] for i in range(len(group))]) for group in groups(plugin)]
+
+
+def rows_of(images):
+    return {row.numpy().tobytes() for row in images}
+
+
+class Sizes(SupervisedPlugin):
+    def __init__(self, plugin):
+        super().__init__()
+        self.plugin, self.sizes = plugin, []
+
+    def before_training_exp(self, strategy, **kwargs):
+        self.sizes.append([len(group) for group in groups(self.plugin)])
+
+
+@each_kind
+def test_memory_holds_distinct_training_samples_of_each_task_and_no_test_samples(train_toy, make):
+    benchmark = catalog.maker("benchmarks", "toy")(tasks=3, samples=128, seed=0)
+    plugin = make(50)
+    train_toy([plugin], benchmark=benchmark)
+    tested = set().union(*(rows_of(task.images) for task in benchmark.test))
+    for part, task in zip(remembered(plugin), benchmark.train, strict=True):
+        assert len(rows_of(part)) == len(part) > 0
+        assert rows_of(part) <= rows_of(task.images) and not rows_of(part) & tested
+
+
+@pytest.mark.parametrize(
+    ("plugin", "sizes"),
+    [
+        (lambda: ReplayPlugin(50), [[], [50], [25, 25], [17, 17, 16]]),
+        (lambda: ReplayPlugin(200), [[], [128], [100, 100], [67, 67, 66]]),
+        (lambda: ReplayPlugin(2), [[], [2], [1, 1], [1, 1, 0]]),
+        (lambda: AGEMPlugin(50), [[], [50], [50, 50], [50, 50, 50]]),
+        (lambda: AGEMPlugin(1000), [[], [128], [128, 128], [128, 128, 128]]),
+    ],
+)
+def test_memory_has_the_size_asked_for(train_toy, plugin, sizes):
+    plugin = plugin()
+    watch = Sizes(plugin)
+    train_toy([plugin, watch], tasks=4)
+    assert watch.sizes == sizes
+
+
+def test_from_the_second_task_on_half_of_each_batch_is_old(train_toy):
+    seen = []
+
+    class Count(SupervisedPlugin):
+        def before_forward(self, strategy, **kwargs):
+            seen.append(strategy.mb_task_id.bincount(minlength=2).tolist())
+
+    train_toy([ReplayPlugin(64), Count()], heads=True, tasks=2)
+    assert seen == [[32, 0]] * 4 + [[32, 32]] * 4
+
+
+@each_name
+@pytest.mark.parametrize("benchmark", ["toy:tasks=1,samples=128", "toy:tasks=1,samples=128,heads=true"])
+def test_the_first_task_is_trained_as_by_plain_training_bit_for_bit(toy_bits, name, benchmark):
+    assert toy_bits(name, benchmark=benchmark) == toy_bits("naive", benchmark=benchmark)
+
+
+@each_name
+def test_it_forgets_less_than_plain_training(toy_spec, name):
+    plain, kept = (run_one(toy_spec(strategy, benchmark="toy:tasks=2"), threads=1) for strategy in ("naive", name))
+    assert kept.accuracy[-1][0] > plain.accuracy[-1][0] + 0.02
+
+
+@each_kind
+def test_choosing_what_to_remember_moves_no_global_random_state_and_depends_on_the_seed(train_toy, make):
+    class States(SupervisedPlugin):
+        def __init__(self, at):
+            super().__init__()
+            self.at, self.kept = at, []
+
+        def after_training_exp(self, strategy, **kwargs):
+            self.kept.append((torch.get_rng_state(), random.getstate()))
+
+    def chosen(seed):
+        plugin, before, after = make(20, seed=seed), States("before"), States("after")
+        train_toy([before, plugin, after], tasks=2)
+        for (torch_a, python_a), (torch_b, python_b) in zip(before.kept, after.kept, strict=True):
+            assert torch.equal(torch_a, torch_b) and python_a == python_b
+        return [rows_of(part) for part in remembered(plugin)]
+
+    assert chosen(0) == chosen(0) != chosen(1)
+
+
+def test_the_order_of_plug_ins_does_not_change_a_bit(train_toy):
+    def trained(backwards):
+        plugins = [ReplayPlugin(50), AGEMPlugin(50, sample=30), SIPlugin(1.0), EWCPlugin(10.0), NVRMPlugin(0.05)]
+        return bits(train_toy(plugins[::-1] if backwards else plugins, tasks=3)[1])
+
+    assert equal(trained(False), trained(True))
+
+
+class Projection(SupervisedPlugin):
+    """The paper's eq. 11 in numpy, next to what the optimizer gets."""
+
+    def __init__(self, agem):
+        super().__init__()
+        self.agem, self.data, self.disagreed, self.checked = agem, None, 0, 0
+
+    def flat(self, strategy):
+        parameters = strategy.model.parameters()
+        return np.concatenate([(torch.zeros_like(p) if p.grad is None else p.grad).numpy().ravel() for p in parameters])
+
+    def after_backward(self, strategy, **kwargs):
+        self.data = self.flat(strategy).astype(np.float64)
+
+    def after_update(self, strategy, **kwargs):
+        taken = self.flat(strategy)
+        if not self.agem.buffers:
+            np.testing.assert_array_equal(taken, self.data.astype(np.float32))
+            return
+        g, reference = self.data, self.agem.reference_gradients.numpy().astype(np.float64)
+        if g @ reference < 0:
+            self.disagreed += 1
+            g = g - (g @ reference) / (reference @ reference) * reference
+        np.testing.assert_allclose(taken, g, rtol=1e-3, atol=1e-6)
+        assert taken @ reference >= -1e-5 * np.linalg.norm(taken) * np.linalg.norm(reference)
+        self.checked += 1
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+@pytest.mark.parametrize("heads", [False, True])
+def test_no_step_goes_against_the_memory(train_toy, heads, noise):
+    agem = AGEMPlugin(64, sample=64)
+    check = Projection(agem)
+    train_toy([check, agem, NVRMPlugin(noise)], heads=heads, tasks=3, epochs=3)
+    assert check.checked == 24 and 0 < check.disagreed < 24
+    assert 0 < agem.diagnostics["projected"] <= 1
+
+
+def test_the_projection_is_that_of_avalanches_own_plug_in(train_toy):
+    from avalanche.training.plugins import AGEMPlugin as AvalancheAGEM
+
+    class Own(AGEMPlugin):  # with the other's draws
+        def sample_from_memory(self):
+            return AvalancheAGEM.sample_from_memory(self)
+
+        def after_training_exp(self, strategy, **kwargs):
+            AvalancheAGEM.after_training_exp(self, strategy, **kwargs)
+
+    (_, ours), (_, theirs) = (train_toy([plugin], tasks=3) for plugin in (Own(50, sample=30), AvalancheAGEM(50, 30)))
+    assert equal(bits(ours), bits(theirs))
+
+
+def test_the_gradient_on_memory_is_taken_at_clean_weights_and_counted(train_toy):
+    class Spy(AGEMPlugin):
+        clean, compared = None, 0
+
+        def sample_from_memory(self):
+            assert self.clean is None or equal(self.clean, bits(self.model))
+            self.compared += self.clean is not None
+            return super().sample_from_memory()
+
+        def after_training_iteration(self, strategy, **kwargs):
+            self.model, self.clean = strategy.model, bits(strategy.model)
+
+    agem = Spy(50)
+    strategy, _ = train_toy([NVRMPlugin(0.1), agem], tasks=3)
+    assert agem.compared == 8 and strategy.gradient_passes == 12 + 8
+
+
+def test_a_sample_is_an_equal_part_of_each_task_and_too_small_a_one_is_refused(train_toy):
+    agem = AGEMPlugin(50, sample=7)
+    train_toy([agem], tasks=3)
+    assert len(agem.sample_from_memory()[0]) == 6
+    with pytest.raises(UserError, match="sample must be at least the number of tasks"):
+        train_toy([AGEMPlugin(50, sample=2)], tasks=3)
+
+
+@each_name
+def test_a_run_that_was_stopped_starts_over_and_ends_with_the_same_bits(toy_spec, tmp_path, name):
+    class Stop(Exception):
+        pass
+
+    def stop(history, share):
+        raise Stop
+
+    spec = toy_spec(f"{name}+nvrm", benchmark="toy:tasks=2,samples=128", epochs=1)
+    file = tmp_path / "checkpoints" / "run.safetensors"
+    whole = run_one(spec, threads=1)
+    with pytest.raises(Stop):
+        run_one(spec, threads=1, checkpoint=file, on_task=stop)
+    assert not file.exists()
+    same = {"train_seconds": 0.0, "eval_seconds": 0.0}
+    assert replace(run_one(spec, threads=1, checkpoint=file), **same) == replace(whole, **same)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_gdumb_leaves_the_heads_of_earlier_tasks_untrained(train_toy):
+    """Why it is not in the catalog: it trains a copy of the first network, in which those heads are frozen."""
+    benchmark = catalog.maker("benchmarks", "toy")(tasks=2, heads=True, samples=128, seed=0)
+    model = benchmark.model()
+    drawn = model.network.heads[0].weight.detach().clone()
+    strategy, _ = train_toy([GDumbPlugin(50)], benchmark=benchmark, model=model)
+    assert strategy.model is not model
+    assert torch.equal(strategy.model.network.heads[0].weight, drawn)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ReplayPlugin(0), lambda: AGEMPlugin(0), lambda: AGEMPlugin(sample=0)], ids=str
+)
+def test_sizes_below_one_are_refused(make):
+    with pytest.raises(UserError, match="must be at least 1"):
+        make()
