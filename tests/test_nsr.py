@@ -242,7 +242,7 @@ def test_nothing_is_left_on_the_network(train_toy, layer, heads):
     layer = f"network.{layer}" if heads and "." in layer else layer
     for strategy_class in (None, Naive):
         strategy, model = train_toy([NSRPlugin(layer=layer)], heads=heads, strategy_class=strategy_class)
-        assert hooks(model) == 0 and not {"_train_exp", "training_epoch", "forward"} & set(vars(strategy))
+        assert hooks(model) == 0 and not {"_around", "_train_exp", "training_epoch", "forward"} & set(vars(strategy))
 
 
 class Failing(SupervisedPlugin):
@@ -275,7 +275,7 @@ def test_nothing_is_left_after_an_exception_either_and_training_goes_on(train_to
         train_toy(plugins if place == "first" else plugins[::-1])
     strategy = seen["strategy"]
     assert hooks(strategy.model) == 0 and not plugin._responses
-    assert not {"_train_exp", "training_epoch", "forward"} & set(vars(strategy))
+    assert not {"_around", "_train_exp", "training_epoch", "forward"} & set(vars(strategy))
     strategy.train(strategy.experience)
     assert failing.calls > 2 and hooks(strategy.model) == 0
 

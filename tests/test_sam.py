@@ -62,7 +62,7 @@ class Batches(SupervisedPlugin):
 
 
 def wrapped(strategy):
-    return {"_train_exp", "training_epoch", "forward", "criterion", "backward"} & set(vars(strategy))
+    return {"_around", "_train_exp", "training_epoch", "forward", "criterion", "backward"} & set(vars(strategy))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
@@ -280,7 +280,7 @@ def test_an_exception_in_another_plug_in_leaves_nothing_wrapped(train_toy, event
     plugins = [failing, SAMPlugin(), NVRMPlugin(0.02)]
     with pytest.raises(KeyError):
         train_toy(plugins if place == "first" else plugins[::-1])
-    assert not {"_train_exp", "criterion", "backward"} & wrapped(seen["strategy"])
+    assert not {"_around", "_train_exp", "criterion", "backward"} & wrapped(seen["strategy"])
 
 
 def test_a_task_that_was_announced_and_never_run_leaves_no_second_layer(train_toy):

@@ -10,7 +10,8 @@ true one. Its mean over the noise is label smoothing, so the weights it settles 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,7 @@ from cl_nvrm.analysis.implicit import implicit_regulariser
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Gaussian, Noise, Seed, Stream, Uniform
+from cl_nvrm.plugins.around import around_task
 from cl_nvrm.plugins.trials import PerTrial
 
 Loss = Literal["cross-entropy", "squared"]
@@ -95,19 +97,8 @@ class LabelNoisePlugin(SupervisedPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """See to it that the training that follows has the noisy criterion, and that it goes whatever happens."""
-        if self.loss == "cross-entropy" and not self.rate:
-            return
-        # SAM drops what it finds in _train_exp; so ours goes there last, with the clock, which Avalanche keeps last.
-        clock = strategy.clock
-        vars(clock).pop("before_training_exp", None)  # left from a task that was announced and never run
-        tick: Callable[..., None] = clock.before_training_exp
-
-        def last(strategy: Any, **kwargs: Any) -> None:
-            vars(clock).pop("before_training_exp", None)
-            tick(strategy, **kwargs)
-            strategy._train_exp = self._guarded(strategy, strategy._train_exp)
-
-        clock.before_training_exp = last
+        if self.loss == "squared" or self.rate:
+            around_task(strategy, self, lambda: self._noisy_labels(strategy))
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Noise on; it is drawn when the loss is asked for, as its shape is that of the outputs."""
@@ -126,25 +117,22 @@ class LabelNoisePlugin(SupervisedPlugin):
             measured = self._regulariser(strategy)
             self.diagnostics = {"implicit_regulariser": measured if isinstance(self.seed, tuple) else measured[0]}
 
-    def _guarded(self, strategy: Any, train: Callable[..., None]) -> Callable[..., None]:
-        def guarded(*arguments: Any, **kwargs: Any) -> None:
-            vars(strategy).pop("_train_exp", None)
-            criterion: Criterion = strategy._criterion
+    @contextmanager
+    def _noisy_labels(self, strategy: Any) -> Iterator[None]:
+        criterion: Criterion = strategy._criterion
 
-            def noisy(outputs: Tensor, labels: Tensor) -> Tensor:
-                # Not what a plug-in asks about samples of its own, and not what is evaluated between iterations.
-                if self._on and labels is strategy.mb_y:
-                    return self._noisy(criterion, outputs, labels)
-                return criterion(outputs, labels)
+        def noisy(outputs: Tensor, labels: Tensor) -> Tensor:
+            # Not what a plug-in asks about samples of its own, and not what is evaluated between iterations.
+            if self._on and labels is strategy.mb_y:
+                return self._noisy(criterion, outputs, labels)
+            return criterion(outputs, labels)
 
-            strategy._criterion = noisy
-            try:
-                train(*arguments, **kwargs)
-            finally:
-                strategy._criterion = criterion
-                self._on, self._noise = False, None
-
-        return guarded
+        strategy._criterion = noisy
+        try:
+            yield
+        finally:
+            strategy._criterion = criterion
+            self._on, self._noise = False, None
 
     def _noisy(self, criterion: Criterion, outputs: Tensor, labels: Tensor) -> Tensor:
         """The loss of outputs (n, classes) and labels (n,), or of a stack of them, under the noise of this iteration.

@@ -10,7 +10,8 @@ active units only, divides by the number of non-zero responses, and needs a GPU 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from cl_nvrm.analysis.complexity import LOGITS, davies_bouldin, features, intra_class_variance, named, units
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.around import around_task
 from cl_nvrm.plugins.terms import LossTerm
 
 AUTO, VARIANCE = "auto", "intra_class_variance"
@@ -73,16 +75,7 @@ class NSRPlugin(LossTerm):
         self.regularised = "" if self.layer == AUTO else self.layer
         if self.layer not in (AUTO, LOGITS):
             named(strategy.model, self.layer)
-        train: Callable[..., None] = strategy._train_exp
-
-        def guarded(*arguments: Any, **kwargs: Any) -> None:
-            vars(strategy).pop("_train_exp", None)
-            try:
-                train(*arguments, **kwargs)
-            finally:
-                self._forget()
-
-        strategy._train_exp = guarded
+        around_task(strategy, self, self._forgetting)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Listen to the layer, for this forward pass only: other plug-ins have passes of their own."""
@@ -192,6 +185,13 @@ class NSRPlugin(LossTerm):
     def _remove_hooks(self) -> None:
         while self._hooks:
             self._hooks.pop().remove()
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._forget()
 
     def _forget(self) -> None:
         self._remove_hooks()

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.around import around_task
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 
 
@@ -64,16 +65,8 @@ class SAMPlugin(SupervisedPlugin):
         ascending = [p for p in strategy.plugins if isinstance(p, SAMPlugin) and p.rho]
         if not ascending or ascending[0] is not self:
             return
-        # Around the whole task, for NVRM takes training_epoch and drops whatever it finds there.
-        vars(strategy).pop("_train_exp", None)  # left from a task that was announced and never run
-        train: Callable[..., None] = strategy._train_exp
-
-        def guarded(*arguments: Any, **kwargs: Any) -> None:
-            vars(strategy).pop("_train_exp", None)
-            with _two_passes(strategy, sorted(ascending, key=lambda p: (p.eta is not None, p.eta, p.rho))):
-                train(*arguments, **kwargs)
-
-        strategy._train_exp = guarded
+        in_order = sorted(ascending, key=lambda p: (p.eta is not None, p.eta, p.rho))
+        around_task(strategy, self, lambda: _two_passes(strategy, in_order))
 
 
 @contextmanager
