@@ -237,7 +237,9 @@ def test_gdumb_leaves_the_heads_of_earlier_tasks_untrained(train_toy):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: ReplayPlugin(0), lambda: AGEMPlugin(0), lambda: AGEMPlugin(sample=0)], ids=str
+    "make",
+    [lambda: ReplayPlugin(0), lambda: AGEMPlugin(0), lambda: AGEMPlugin(sample=0)],
+    ids=["replay", "agem", "sample"],
 )
 def test_sizes_below_one_are_refused(make):
     with pytest.raises(UserError, match="must be at least 1"):

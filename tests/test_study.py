@@ -69,6 +69,11 @@ def test_every_study_names_a_figure_there_is(name):
     assert not study.numbers or callable(study.function(study.numbers))
 
 
+def test_no_study_is_called_like_another_or_a_group():
+    names = [*GROUPS, *(name for studies in GROUPS.values() for name in studies)]
+    assert len(set(names)) == len(names)
+
+
 def test_a_study_may_compute_what_it_shows(tmp_path, capsys):
     assert main(["implicit-units", "--scale", "smoke", "--out", str(tmp_path)]) == 0
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"implicit-units.png", "implicit-units.svg"}

@@ -37,7 +37,7 @@ _DEPTHS = tuple(_mnist(depth, "nsr:lambda=0", f"nsr:lambda={strength}") for dept
 _LAYERS = (_mnist(4, *_BOTH, *(f"{_BOTH[1]},layer={layer}" for layer in (2, 4))),)  # behind the ReLUs
 
 STUDIES = {
-    "steadiness": Study(
+    "steady-logits": Study(
         "Does a network generalise better whose logits answer alike to all samples of a class?",
         "variances.curves",
         {"paper": _STEADY, "small": _STEADY, "smoke": _SMOKE},
