@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV = .venv/bin/python
 
-.PHONY: run test lint frontier generalisation gpu
+.PHONY: run test lint frontier generalisation neighbours gpu
 
 # The main command; make run ARGS="--strategy si --trials 3" for another.
 ARGS ?= --strategy ewc+nvrm --lambda 100
@@ -29,7 +29,11 @@ frontier: .venv/installed
 
 # The studies in reports/studies/generalisation: about two hours on four cores. Want MNIST and CIFAR-10.
 generalisation: .venv/installed
-	$(VENV) -m cl_nvrm.study --scale small
+	$(VENV) -m cl_nvrm.study generalisation --scale small
+
+# The studies in reports/studies/{randomisation,steadiness,implicit}: about two hours on four cores. Want the same data.
+neighbours: .venv/installed
+	$(VENV) -m cl_nvrm.study randomisation steadiness implicit --scale small
 
 # ResNet-34 on CIFAR-10 with 40 % pairflip by the full recipe, SGD against NVRM, beside the published 0.594 and 0.893; and
 # the seconds of an epoch against as many multiply-adds in matrix products. Wants a GPU and CIFAR-10.

@@ -18,7 +18,7 @@ TRACKERS = ("tensorboard", "wandb", "csv")
 class Arguments:
     """The parsed command line; None, for a number, means the benchmark's recipe.
 
-    ``flags`` are the bare flags left for the strategies, such as ``lambda``, with their values as written.
+    ``flags`` are the bare flags left for strategies and benchmark, such as ``lambda``, with their values as written.
     """
 
     strategy: list[str]
@@ -59,7 +59,7 @@ class Arguments:
 
     @classmethod
     def flag_names(cls) -> Sequence[str]:
-        """The names of the flags that are not a strategy's."""
+        """The names of the flags that are not a strategy's or a benchmark's."""
         return [f.name for f in fields(cls) if f.name != "flags"]
 
 
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m cl_nvrm.run",
         description="Train strategies on a continual-learning benchmark; show what they remember after each task.",
         epilog="Any parameter of a chosen strategy is a flag, too: --strategy ewc+nvrm --lambda 100 is the same as "
-        "--strategy ewc:lambda=100+nvrm.",
+        "--strategy ewc:lambda=100+nvrm. So is any of the benchmark's that no chosen strategy has: --model ioc-mlp.",
         allow_abbrev=False,
     )
     named = {kind: ", ".join(catalog.names(kind)) for kind in ("strategies", "benchmarks", "optimizers", "schedules")}

@@ -30,11 +30,13 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     Whatever can be wrong with the arguments raises a UserError here, before anything is trained or written.
     """
     strategies = [terms for text in arguments.strategy for terms in compose.grid(text, arguments.flags)]
-    _check_flags(arguments.flags, strategies)
+    left = _check_flags(arguments.flags, strategies, arguments.benchmark)
     if arguments.scheduler and arguments.backend == "loky":
         raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
     device = device_named(arguments.device)
-    term = compose.parse("benchmarks", arguments.benchmark, {"tasks": str(arguments.tasks)} if arguments.tasks else {})
+    term = compose.parse(
+        "benchmarks", arguments.benchmark, left | ({"tasks": str(arguments.tasks)} if arguments.tasks else {})
+    )
     if arguments.tasks and "tasks" not in term.settings:
         raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
 
@@ -95,10 +97,13 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     return Plan(specs, labels(specs), about, device, count, len(benchmark.train))
 
 
-def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...]]) -> None:
-    """Refuse a bare flag that no given strategy takes, naming one that would."""
+def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...]], benchmark: str) -> dict[str, str]:
+    """Return the bare flags that are the benchmark's, as no strategy has them; refuse one that is nobody's."""
     taken = {key for terms in strategies for term in terms for key in term.settings}
-    for flag in flags.keys() - taken:
+    name = benchmark.partition(":")[0].strip().replace("_", "-")
+    own = catalog.parameters(catalog.maker("benchmarks", name))
+    left = {flag: value for flag, value in flags.items() if flag not in taken and flag in own}
+    for flag in flags.keys() - taken - left.keys():
         owners = []
         for name in catalog.names("strategies"):
             with suppress(UserError):
@@ -107,9 +112,10 @@ def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...
         given = " and ".join(compose.short(terms) for terms in strategies)
         if owners:
             raise UserError(f"--{flag} is taken by {', '.join(owners)}, not by {given}; write --strategy {owners[0]}")
-        near = difflib.get_close_matches(flag, [*taken, *Arguments.flag_names()], n=1)
+        near = difflib.get_close_matches(flag, [*taken, *own, *Arguments.flag_names()], n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
-        raise UserError(f"No flag --{flag}, and {given} has no such parameter; {hint}")
+        raise UserError(f"No flag --{flag}, and {given} on {name} has no such parameter; {hint}")
+    return left
 
 
 def device_named(name: str) -> str:

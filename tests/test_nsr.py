@@ -12,6 +12,7 @@ from avalanche.training.supervised import Naive
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from cl_nvrm import catalog
 from cl_nvrm.analysis.complexity import features, intra_class_variance
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
@@ -421,3 +422,16 @@ def test_variance_within_classes_rises_as_the_loss_falls_unless_it_is_held(train
     assert losses[0] < losses[1] < losses[2]
     assert variances[0] > 2 * variances[1] > 4 * variances[2]
     assert indices[0] > indices[1] > indices[2]
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_samples_that_are_misclassified_lie_further_from_their_class(train_toy, strength):
+    """Mao et al. 2022: responses to the samples a network gets right vary less within each class."""
+    benchmark = catalog.maker("benchmarks", "toy")(tasks=1, inputs=4, samples=1024, seed=3)
+    _, model = train_toy([NSRPlugin(strength)], benchmark=benchmark, epochs=10)
+    x, y, _ = next(iter(benchmark.test[0].batches(1024)))
+    with torch.no_grad():
+        logits = model(x).double()
+    right = logits.argmax(1) == y
+    assert 20 < int((~right).sum()) < 500
+    assert intra_class_variance(logits[right], y[right]) < intra_class_variance(logits[~right], y[~right])

@@ -294,3 +294,8 @@ def test_on_real_mnist_ewc_with_nvrm_remembers_what_naive_forgets(cli):
     assert code == 0, err
     both, naive = (run["base_task"][-1] for run in json.loads(out)["runs"])
     assert both > 0.9 > naive + 0.2
+
+
+def test_parameters_of_the_benchmark_are_flags_unless_a_strategy_has_them(cli_json):
+    runs = cli_json("--width", 7, "--samples=64", "--tasks", 1, "--epochs", 1, "--no-plots")["runs"]
+    assert "samples=64" in runs[0]["benchmark"] and "width=7" in runs[0]["benchmark"]

@@ -18,12 +18,13 @@ REFUSED = {
     for other in ("feature-distillation", "jacobian", "lwf", "nsr")
 }
 
-# Each alone with one head and with several; pairs, of which there are many, in turn with the one or the other.
+# Each alone with one head and with several; pairs, of which there are many, in turn with the one or the other, and small.
 BENCHMARKS = ["toy", "toy:heads=true"]
-WATCHED = "random-labels:p=0,subset=400,validation=100,model=mlp(width=32,depth=1)"  # what early stopping needs
+SMALL = ["toy:tasks=2,samples=256", "toy:tasks=2,samples=256,heads=true"]
+WATCHED = "random-labels:p=0,subset=600,validation=100,model=mlp(width=64,depth=1)"  # what early stopping needs
 CASES = [
     *itertools.product(NAMES, BENCHMARKS),
-    *((pair, BENCHMARKS[number % 2]) for number, pair in enumerate(PAIRS)),
+    *((pair, SMALL[number % 2]) for number, pair in enumerate(PAIRS)),
 ]
 
 
@@ -31,9 +32,9 @@ CASES = [
 def spec_of(toy_spec):
     def make(strategy, benchmark):
         if "early-stopping" not in strategy:
-            return toy_spec(strategy, benchmark=benchmark, epochs=3)
+            return toy_spec(strategy, benchmark=benchmark, epochs=3, lr=0.01)
         digits = {"dataset": "digits", "dataset_sha256": data.load("digits").sha256}
-        return toy_spec(strategy, benchmark=WATCHED, epochs=5, **digits)
+        return toy_spec(strategy, benchmark=WATCHED, epochs=5, lr=0.01, **digits)
 
     return make
 
@@ -45,11 +46,11 @@ def test_it_trains_repeatably_and_learns(strategy, benchmark, spec_of):
     assert first.status == "done"
     assert first.provenance["weights_sha256"] == second.provenance["weights_sha256"]
     assert first.accuracy == second.accuracy
-    assert first.accuracy[0][0] > 0.8
+    assert first.accuracy[0][0] > (0.8 if spec.dataset == "synthetic" else 0.6)
 
 
 @pytest.mark.parametrize("strategy", sorted(REFUSED))
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("benchmark", SMALL)
 def test_what_cannot_be_combined_is_refused(strategy, benchmark, spec_of):
     with pytest.raises(UserError, match="sam and asam cannot repeat what another plug-in adds"):
         run_one(spec_of(strategy, benchmark), threads=1)
