@@ -106,6 +106,10 @@ class Curves(SupervisedPlugin):
         taken, self._seconds = self._seconds, 0.0
         return taken
 
+    def forget(self, epochs: int) -> None:
+        """Forget the last epochs, whose weights are gone."""
+        self.values = {name: values[: len(values) - epochs] for name, values in self.values.items()}
+
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Let other plug-ins find what is measured."""
         strategy.curves = self

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cl_nvrm import catalog, compose, data
+from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.benchmark import Watched
 from cl_nvrm.errors import UserError
 from cl_nvrm.evaluate import Curves
@@ -183,10 +184,18 @@ def test_it_ends_training_before_random_labels_are_fitted(spec):
     epochs, best = found["epochs"], found["best_epoch"]
     assert epochs == best + 5 < 40
     for name, curve in early.curves.items():
-        assert curve == plain.curves[name][:epochs], "until then it is the same run"
-    assert max(early.curves[VALIDATION]) == found["best_validation"] == early.curves[VALIDATION][best - 1]
-    assert early.accuracy[0][0] == early.curves["test accuracy"][best - 1] > plain.accuracy[0][0] + 0.1
-    assert early.curves["memorised"][best - 1] < 0.3 < 0.9 < plain.curves["memorised"][-1]
+        assert curve == plain.curves[name][:best], "until then it is the same run"
+    assert max(early.curves[VALIDATION]) == found["best_validation"] == early.curves[VALIDATION][-1]
+    assert early.accuracy[0][0] == early.curves["test accuracy"][-1] > plain.accuracy[0][0] + 0.1
+    assert metric("memorised", early).value < 0.3 < 0.9 < metric("memorised", plain).value
+
+
+def test_curves_end_with_the_epoch_whose_weights_remain(train_toy):
+    script = (0.5, 0.9, 0.7, 0.6, 0.1, 0.3, 0.2, 0.1)
+    _, curves, _ = stopped(train_toy, script, tasks=2)
+    assert curves.values[VALIDATION] == [0.5, 0.9, 0.1, 0.3]
+    _, curves, _ = stopped(train_toy, script, tasks=2, restore=False)
+    assert curves.values[VALIDATION] == list(script)
 
 
 def test_the_final_weights_are_those_of_a_run_that_ends_with_the_best_epoch(spec):

@@ -33,6 +33,11 @@ def test_it_is_the_first_epoch_at_the_level_with_all_gradients_until_its_end(res
     assert time_to_fit(result(), level) == TimeToFit(epoch, 10 * epoch)
 
 
+def test_epochs_that_early_stopping_forgot_have_taken_gradients_too(result):
+    kept = replace(result(RISING[:4]), losses=((1.0,) * 6,))
+    assert time_to_fit(kept) == TimeToFit(4, 40)
+
+
 def test_a_level_that_is_never_reached_gives_none_and_the_best_there_was(result):
     found = time_to_fit(result(RISING[:3]))
     assert (found.epoch, found.gradients) == (None, None)

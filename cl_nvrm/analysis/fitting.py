@@ -40,4 +40,5 @@ def time_to_fit(result: RunResult, level: float = 1.0) -> TimeToFit:
     taken = result.provenance.get("gradient_passes")
     if taken is None or result.status != "done":  # a diverged run breaks off within an epoch
         return TimeToFit(epoch, None, "the run does not say how many gradients a full epoch takes")
-    return TimeToFit(epoch, taken * epoch // len(curve))
+    epochs = max([len(curve), *map(len, result.losses)])  # early stopping forgets the curves of the last ones
+    return TimeToFit(epoch, taken * epoch // epochs)

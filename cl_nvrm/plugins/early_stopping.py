@@ -17,9 +17,9 @@ class EarlyStoppingPlugin(SupervisedPlugin):
 
     With ``restore`` the model's weights and buffers are then those of the best epoch, the first of equals, also if the
     task came to its last epoch; other plug-ins find them so after the task. What the optimizer and they gathered on the
-    way (momentum, SI's path) stays. Every task starts anew. ``diagnostics`` has the epochs trained, the best one
-    (counted from 1) and its validation accuracy; curves go on to the last epoch trained. The place among the plug-ins
-    does not matter.
+    way (momentum, SI's path) stays, and curves end with the epoch whose weights remain. Every task starts anew.
+    ``diagnostics`` has the epochs trained, the best one (counted from 1) and its validation accuracy. The place among
+    the plug-ins does not matter.
 
     UserError in training without ``strategy.curves`` that watch the validation accuracy.
     """
@@ -74,6 +74,7 @@ class EarlyStoppingPlugin(SupervisedPlugin):
         if self.restore and self.best_epoch < self.epochs:
             for tensor, best in zip(_state(strategy.model), self.kept, strict=True):
                 tensor.copy_(best)
+            strategy.curves.forget(self.epochs - self.best_epoch)
         self.kept = []
         self.diagnostics = {"epochs": self.epochs, "best_epoch": self.best_epoch, "best_validation": self.best}
 
