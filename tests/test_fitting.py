@@ -1,5 +1,6 @@
 """Time to fit is read off the training curve, in epochs and gradients, or says why there is none."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from cl_nvrm import compose, data
 from cl_nvrm.analysis.fitting import TimeToFit, time_to_fit
 from cl_nvrm.labels import labels
 from cl_nvrm.spec import RunResult, RunSpec
-from cl_nvrm.study.fitting import curves
+from cl_nvrm.study.fitting import curves, shares
 from cl_nvrm.train import run_one
 
 RISING = (0.2, 0.7, 0.95, 1.0, 0.99, 1.0)
@@ -96,7 +97,8 @@ def test_the_figure_has_a_line_a_cell_through_the_means_and_says_when_each_has_f
     assert list(nvrm.get_xdata()) == [1, 2, 3, 4, 5]
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["naive: fitted at epoch 5", "nvrm: not fitted"]
-    assert "n = 1 to 2" in figure.get_supxlabel() and figure.get_suptitle() == "a title"
+    title, about = figure.get_suptitle().splitlines()
+    assert title == "a title" and "n = 1 to 2" in about
 
 
 def test_a_cell_some_of_whose_seeds_have_not_fitted_says_how_many_have(result):
@@ -107,6 +109,19 @@ def test_a_cell_some_of_whose_seeds_have_not_fitted_says_how_many_have(result):
 def test_runs_that_recorded_nothing_or_did_not_end_are_left_out(result):
     figure = drawn([result(), result((), strategy="nvrm"), replace(result(strategy="sam"), status="diverged")])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["naive: fitted at epoch 4"]
-    assert "n = 1" in figure.get_supxlabel()
+    assert "n = 1" in figure.get_suptitle()
     empty = drawn([result(())])
     assert not empty.legends and not empty.axes[0].get_lines()
+
+
+def test_shares_are_drawn_over_what_share_of_labels_is_random(result, toy_spec):
+    def of(p, seed, curve):
+        made = result(curve, seed=seed, accuracy=((0.9 - 0.8 * p,),))
+        return replace(made, spec=toy_spec(benchmark=f"random-labels:p={p}", seed=seed))
+
+    figure = shares([of(0, 0, RISING), of(0, 1, RISING), of(0.5, 0, RISING[:2])], {}, "a title")
+    errors, epochs = (axis.get_lines()[0] for axis in figure.axes)
+    assert list(errors.get_xdata()) == [0, 0.5] and list(errors.get_ydata()) == pytest.approx([10, 50])
+    first, second = epochs.get_ydata()
+    assert first == 4 and math.isnan(second), "not fitted: no point"
+    assert "n = 1 to 2" in figure.get_supxlabel()

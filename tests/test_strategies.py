@@ -18,7 +18,7 @@ REFUSED = {
     for other in ("feature-distillation", "jacobian", "lwf", "nsr")
 }
 
-# Each alone with one head and with several; pairs, of which there are many, in turn with the one or the other, and small.
+# Each alone with one head and with several; pairs, of which there are many, on less, in turn with the one or the other.
 BENCHMARKS = ["toy", "toy:heads=true"]
 SMALL = ["toy:tasks=2,samples=256", "toy:tasks=2,samples=256,heads=true"]
 WATCHED = "random-labels:p=0,subset=600,validation=100,model=mlp(width=64,depth=1)"  # what early stopping needs

@@ -11,11 +11,19 @@ from cl_nvrm.spec import RunResult
 INTERVALS = "means and 95 % confidence intervals (t) over seeds"
 
 
-def caption(figure: Figure, title: str, counts: Collection[int], said: str = INTERVALS) -> Figure:
-    """Put a title above, and below what lines and bands are and of how many runs each; return the figure."""
-    figure.suptitle(fill(title, int(10 * figure.get_figwidth())), fontsize="medium")
+def caption(
+    figure: Figure, title: str, counts: Collection[int], said: str = INTERVALS, *, legend_below: bool = False
+) -> Figure:
+    """Put a title above, and below what lines and bands are and of how many runs each; return the figure.
+
+    Where a legend is below, all of it is above.
+    """
+    title = fill(title, int(10 * figure.get_figwidth()))
     least, most = min(counts, default=0), max(counts, default=0)
-    figure.supxlabel(f"{said}, n = {least if least == most else f'{least} to {most}'}", fontsize="small")
+    about = f"{said}, n = {least if least == most else f'{least} to {most}'}"
+    figure.suptitle(f"{title}\n{about}" if legend_below else title, fontsize="medium")
+    if not legend_below:
+        figure.supxlabel(about, fontsize="small")
     return figure
 
 

@@ -37,14 +37,15 @@ def curves(results: Results, names: Labels, title: str) -> Figure:
         axes = list(figure.subplots(1, len(HEADINGS)))
     for axis, (curve, heading) in zip(axes, HEADINGS.items(), strict=True):
         _draw(axis, shown, texts, curve, band=band)
-        axis.set(xlabel="Epoch", ylabel=heading)
+        highest = max((max(r.curves.get(curve, (0.0,))) for r in shown), default=1.0)
+        axis.set(xlabel="Epoch", ylabel=heading, ylim=(0, min(103, 120 * highest)))
     handles, lines = axes[0].get_legend_handles_labels()
     for axis in axes:
         if axis.get_legend() is not None:  # below, since the names are long
             axis.get_legend().remove()
     if lines:
         figure.legend(handles, lines, loc="outside lower center", fontsize="small", frameon=False)
-    return caption(figure, title, counts, INTERVALS if band else "means over seeds")
+    return caption(figure, title, counts, INTERVALS if band else "means over seeds", legend_below=True)
 
 
 def shares(results: Results, names: Labels, title: str) -> Figure:
