@@ -34,5 +34,10 @@ def exit_code(action: Callable[[Console], int], *, fresh: bool = False) -> int:
         return STOPPED
 
 
+def notes(errors: Console) -> Callable[[str], None]:
+    """Return what tells the user, in a line on stderr, of something that is no error."""
+    return lambda line: errors.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
+
+
 def _stop(*_: object) -> NoReturn:
     raise Stopped

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cl_nvrm import catalog, compose
 from cl_nvrm.arguments import Arguments, parse
-from cl_nvrm.command import exit_code
+from cl_nvrm.command import exit_code, notes
 from cl_nvrm.errors import UserError
 from cl_nvrm.execute import carry_out, outcome, workers_of
 from cl_nvrm.labels import Labels, setting
@@ -34,9 +34,7 @@ def _run(arguments: Arguments, errors: Console) -> int:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
 
-    def warn(line: str) -> None:
-        errors.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
-
+    warn = notes(errors)
     planned = plan(arguments, warn)
     if not arguments.quiet:
         errors.print(planned.about, soft_wrap=True, highlight=False, markup=False)

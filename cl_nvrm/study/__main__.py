@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cl_nvrm import compose
 from cl_nvrm.arguments import parse
-from cl_nvrm.command import exit_code
+from cl_nvrm.command import exit_code, notes
 from cl_nvrm.execute import carry_out, outcome
 from cl_nvrm.labels import Labels, labels, setting
 from cl_nvrm.plan import device_named, plan
@@ -98,7 +98,7 @@ def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str],
     for panel, found in finished.items():
         if len(found) < len(panels[panel]):
             missing = len(panels[panel]) - len(found)
-            errors.print(f"note: {missing} runs of {name}-{panel} did not finish and are not drawn", soft_wrap=True)
+            notes(errors)(f"{missing} runs of {name}-{panel} did not finish and are not drawn")
     drawn = {f"{name}-{panel}": _drawn(study, found, folder, more) for panel, found in finished.items() if found}
     for path in save(drawn, folder / "figures"):
         print(f"figure: {path}")
@@ -108,9 +108,7 @@ def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str],
 def _trained(study: Study, part: Part, folder: Path, more: Sequence[str], errors: Console) -> list[RunResult]:
     from cl_nvrm.stored import Questions, kept
 
-    def warn(line: str) -> None:
-        errors.print(f"note: {line}", soft_wrap=True, highlight=False, markup=False)
-
+    warn = notes(errors)
     arguments = parse([*part.words, "--out", str(folder), *more])
     planned = plan(arguments, warn)
     store = Store(folder)
