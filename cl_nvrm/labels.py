@@ -60,7 +60,7 @@ def _told(kind: str, texts: Iterable[str]) -> dict[str, str]:
 def _differing(terms: Iterable[compose.Term]) -> list[str]:
     """The settings in which terms of one name differ."""
     terms = list(terms)
-    return [key for key in (terms[0].settings if terms else ()) if len({term.settings[key] for term in terms}) > 1]
+    return [key for key in (terms[0].settings if terms else ()) if len({t.settings.get(key) for t in terms}) > 1]
 
 
 def setting(spec: RunSpec, *others: RunSpec) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from cl_nvrm.analysis.comparisons import Cell, cells, comparisons, less_one_term, pairs
 from cl_nvrm.analysis.frontier import at_equal_plasticity, families, front, kept_at, levels, mean_point
-from cl_nvrm.labels import labels
+from cl_nvrm.labels import labels, setting
 from cl_nvrm.spec import RunResult, RunSpec
 
 SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
@@ -146,3 +146,21 @@ def test_labels_tell_cells_apart_by_what_differs_and_nothing_else():
     assert list(labels([plain, tuned]).values()) == ["ewc:lambda=30, not tuned", "ewc:lambda=30, tuned"]
     unknown = replace(SPEC, strategy="gone:x=1")
     assert labels([unknown]) == {unknown: "gone:x=1"}
+
+
+def test_benchmarks_that_differ_are_called_by_what_they_differ_in(toy_spec):
+    def on(benchmark):
+        return toy_spec(benchmark=benchmark)
+
+    noisy = "random-labels:p={},model={}"
+    networks = [on(noisy.format(1, "mlp(width=512)")), on(noisy.format(1, "ioc-mlp(convex=false)"))]
+    assert list(labels(networks).values()) == ["naive, model=mlp(width=512)", "naive, model=ioc-mlp(convex=false)"]
+    assert setting(*networks) == "random-labels on synthetic"
+    shares = [on(noisy.format(p, "mlp")) for p in (0, 0.5)]
+    assert list(labels(shares).values()) == ["naive, p=0", "naive, p=0.5"]
+    other = [on("toy"), on("toy:tasks=2")]
+    assert list(labels([shares[1], other[1]]).values()) == [
+        "naive, random-labels:p=0.5,model=mlp(width=1024,depth=2)",
+        "naive, toy:tasks=2",
+    ]
+    assert setting(shares[1], other[1]).startswith("random-labels"), "benchmarks of two names"

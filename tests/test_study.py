@@ -77,7 +77,7 @@ def test_no_study_is_called_like_another_or_a_group():
 def test_a_study_may_compute_what_it_shows(tmp_path, capsys):
     assert main(["implicit-units", "--scale", "smoke", "--out", str(tmp_path)]) == 0
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"implicit-units.png", "implicit-units.svg"}
-    numbers = json.loads((tmp_path / "implicit-units.json").read_text())
+    numbers = json.loads((tmp_path / "numbers" / "implicit-units.json").read_text())
     assert "kinds of units, label noise, fresh" in numbers
     assert "numbers: " in capsys.readouterr().out
 
@@ -91,3 +91,10 @@ def test_a_group_is_its_studies_each_in_its_folder(tmp_path, capsys, monkeypatch
     assert main(["two", "--scale", "smoke", "--jobs", "1", "--quiet"]) == 0
     figures = sorted(path.name for path in (tmp_path / "reports/studies/two/smoke/figures").iterdir())
     assert figures == ["a-toy.png", "a-toy.svg", "b-toy.png", "b-toy.svg"]
+
+
+def test_a_study_that_trains_nothing_takes_no_flags_of_training(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["implicit-units", "--scale", "smoke", "--trials", "5"])
+    assert stopped.value.code == 2
+    assert "implicit-units computes what it shows, and takes none of --trials 5" in capsys.readouterr().err

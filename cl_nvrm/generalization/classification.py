@@ -1,5 +1,6 @@
 """One data set, one training run: the benchmarks of generalisation and label noise as sequences of a single task."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -20,7 +21,15 @@ DROPS = "steps:drops=2"
 PAPER = Recipe(epochs=300, batch_size=128, optimizer="sgd", lr=1.0, weight_decay=1e-4, schedule=DROPS)
 MOMENTUM = Recipe(300, 128, "sgd:momentum=0.9", 0.1, 1e-4, schedule=DROPS)
 SMALL = Recipe(60, 128, "sgd:momentum=0.9", 0.05, 0.0, schedule=DROPS)
-RECIPES = {"mlp": SMALL, "small-cnn": SMALL, "vgg16": MOMENTUM, "mobilenetv2": MOMENTUM}
+CONVEX = replace(SMALL, optimizer="adam", lr=1e-3)  # Adam and a rate that falls, as Sivaprasad et al. 2021 say
+RECIPES = {
+    "resnet18": PAPER,
+    "resnet34": PAPER,
+    "vgg16": MOMENTUM,
+    "mobilenetv2": MOMENTUM,
+    "ioc-mlp": CONVEX,
+    "ioc-cnn": CONVEX,
+}
 
 
 def classification(
@@ -65,10 +74,6 @@ def classification(
         train_x if holdout else centred(test_x), test_y[test_rows] if held is None else held, rows=test_rows
     )
     as_given = TaskData(train_x, noisy.given, rows=train_rows)
-    everything, wrong = torch.arange(len(true)), noisy.flipped.cpu().nonzero().view(-1)
-    against = {"training accuracy": (everything, noisy.given)}
-    if len(wrong):
-        against |= {"memorised": (wrong, noisy.given[wrong]), "corrected": (wrong, true[wrong])}
     shape = tuple(images.train_x.shape[1:])
     return Benchmark(
         scenario=f"one task, {100 * noisy.rate:.1f} % of {len(true)} training labels wrong",
@@ -76,7 +81,16 @@ def classification(
         test=[test],
         model=lambda: network.make(shape, images.classes),
         chance=1 / images.classes,
-        recipe=RECIPES.get(network.name, PAPER),
+        recipe=RECIPES.get(network.name, SMALL),
         diagnostics={"flip_rate": noisy.rate, "flips_sha256": noisy.sha256},
-        watched=(Watched(test, {"test accuracy": (torch.arange(len(test)), test.labels)}), Watched(as_given, against)),
+        watched=watched(as_given, true, test),
     )
+
+
+def watched(train: TaskData, true: Tensor, test: TaskData) -> tuple[Watched, ...]:
+    """Return what is predicted after every epoch: test samples, and training samples against given and true labels."""
+    everything, wrong = torch.arange(len(train)), (train.labels != true).cpu().nonzero().view(-1)
+    against = {"training accuracy": (everything, train.labels)}
+    if len(wrong):
+        against |= {"memorised": (wrong, train.labels[wrong]), "corrected": (wrong, true[wrong])}
+    return Watched(test, {"test accuracy": (torch.arange(len(test)), test.labels)}), Watched(train, against)

@@ -104,8 +104,8 @@ def train(problem: Problem, how: Training) -> Trajectory:
     n, weights = problem.labels.shape[1], theta.shape[1]
     shape = (weights if how.noise == "weights" else n,)
     draws = chain.from_iterable(_noise(problem.trials, how, shape))
-    # E‖Jᵀε‖² = n reg(θ), of which each weight gets its share
-    spread = how.sigma * (problem.regulariser(theta) / n / weights).sqrt()[:, None]
+    # E‖Jᵀε/n‖² = σ² reg(θ)/n, or n times that with the noise at one label; each weight gets its share
+    spread = how.sigma * (problem.regulariser(theta) / (n if how.at == "all" else 1) / weights).sqrt()[:, None]
     kept = how.sigma * next(draws) if how.noise == "fixed" else torch.zeros(())
     rows = [_measured(problem, theta)]
     steps = [0]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cl_nvrm.study",
         description="Train what a study needs, skip what is stored, draw its figures.",
-        epilog=f"{listed}\n\nThe other flags are those of python -m cl_nvrm.run.",
+        epilog=listed,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="STUDY", help="studies, or groups of them, by name (default: all)")
@@ -43,10 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"folder of runs and figures (default: {FOLDER}/GROUP/SCALE)"
     )
+    as_in = "as for python -m cl_nvrm.run"
     for flag in ("--trials", "--epochs", "--jobs", "--device", "--precision", "--data-dir"):
-        parser.add_argument(flag)
+        parser.add_argument(flag, help=as_in)
     for flag in ("--channels-last", "--compile", "--quiet"):
-        parser.add_argument(flag, action="store_true")
+        parser.add_argument(flag, action="store_true", help=as_in)
     arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
     more = [
         word
@@ -60,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in every and name not in GROUPS:
             parser.error(f"no study '{name}'; there are {', '.join([*GROUPS, *every])}")
         chosen |= {one: every[one] for one in GROUPS.get(name, (name,))}
+    deaf = [name for name, (_, study) in chosen.items() if not study.parts]
+    if arguments.names and more and set(more) != {"--quiet"} and len(deaf) == len(chosen):
+        parser.error(f"{deaf[0]} computes what it shows, and takes none of {' '.join(more)}")
 
     def run(errors: Console) -> int:
         results = []
@@ -81,9 +86,11 @@ def _compute(name: str, study: Study, scale: str, folder: Path) -> None:
 
     for path in save({name: study.function(study.figure)(scale)}, folder / "figures"):
         print(f"figure: {path}")
-    numbers = {key: float(f"{value:.4g}") for key, value in study.function(study.numbers)(scale).items()}
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    found = study.function(study.numbers)(scale)
+    numbers = {key: float(f"{value:.4g}") if math.isfinite(value) else None for key, value in found.items()}
+    path = folder / "numbers" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     print(f"numbers: {path}")
 
 

@@ -23,7 +23,7 @@ from cl_nvrm.study.captions import caption, runs_a_cell
 
 ACCURACY, MEMORISED = "ACC", "memorised"
 HEADINGS = {ACCURACY: "Final test accuracy (%)", MEMORISED: "Wrong labels memorised (%)"}
-OTHERS = ("best accuracy", "training accuracy", "generalisation gap", "corrected")
+OTHERS = ("validated accuracy", "best accuracy", "training accuracy", "generalisation gap", "corrected")
 MARKS = "osD^vPX*"
 Results = Sequence[RunResult]
 

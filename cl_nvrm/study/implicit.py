@@ -1,7 +1,7 @@
 """What label noise does to weights that fit already: figures and numbers, at the scales of the other studies.
 
 Lines are means over trials, bands reach from the smallest to the largest. ``small`` takes a minute or less for each on
-one thread; ``smoke`` only runs through; ``paper`` trains longer, and v∘v with its authors' sizes.
+one thread; ``smoke`` only runs through; ``paper`` trains longer, but for the rate, and v∘v with its authors' sizes.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 The published setting as far as it is known: plain SGD at lr 0.01, batches of 100, 100 epochs, 50,000 images to train on
 and 10,000 for validation, Xavier weights, zero biases, and the λ of each depth. Images are standardised, there they are
-within 0 and 1. The strengths of the other regularisers are the best of those listed, by validation accuracy.
+within 0 and 1. Of the other regularisers all strengths tried are shown; published is which, not how they were chosen.
 """
 
 from cl_nvrm.study.definitions import Part, Study, part
