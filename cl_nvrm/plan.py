@@ -4,12 +4,18 @@ import difflib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cl_nvrm import catalog, compose
 from cl_nvrm.arguments import Arguments
 from cl_nvrm.errors import UserError
 from cl_nvrm.labels import Labels, labels
 from cl_nvrm.spec import RunSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cl_nvrm.benchmark import Benchmark
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False
     )
     optimizer.make(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
+    _check_batches(benchmark, model, arguments.batch_size or recipe.batch_size)
     if arguments.stack == "on" and benchmark.watched:
         raise UserError(f"--stack on: '{term.name}' is watched after every epoch, trial by trial; write --stack auto")
     schedule = compose.parse("schedules", arguments.schedule or recipe.schedule)
@@ -116,6 +123,17 @@ def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...
         hint = f"did you mean --{near[0]}?" if near else "--help lists the flags"
         raise UserError(f"No flag --{flag}, and {given} on {name} has no such parameter; {hint}")
     return left
+
+
+def _check_batches(benchmark: "Benchmark", model: "nn.Module", batch_size: int) -> None:
+    """Refuse batches of one sample where batch normalisation needs two."""
+    from torch import nn
+
+    single = batch_size == 1 or any(len(task) % batch_size == 1 for task in benchmark.train)
+    if single and any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+        raise UserError(
+            f"--batch-size {batch_size} leaves a batch of one sample, which cannot be normalised; take another"
+        )
 
 
 def device_named(name: str) -> str:

@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "estimate": {"spec", "compose", "benchmark", "evaluate", "train"},
     "track": {"errors", "spec", "claim"},
     "tune": {"errors", "spec", "catalog", "compose", "claim", "analysis"},
-    "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "data", "precision"},
+    "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "benchmark", "data", "precision"},
     "stored": {"errors", "spec", "store", "weights", "analysis", "benchmark", "evaluate", "train"},
     "perturb/__main__": {"errors", "command", "labels", "plan", "store", "stored"},
     "study": {

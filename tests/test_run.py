@@ -299,3 +299,10 @@ def test_on_real_mnist_ewc_with_nvrm_remembers_what_naive_forgets(cli):
 def test_parameters_of_the_benchmark_are_flags_unless_a_strategy_has_them(cli_json):
     runs = cli_json("--width", 7, "--samples=64", "--tasks", 1, "--epochs", 1, "--no-plots")["runs"]
     assert "samples=64" in runs[0]["benchmark"] and "width=7" in runs[0]["benchmark"]
+
+
+def test_a_batch_of_one_sample_is_refused_where_it_cannot_be_normalised(cli):
+    words = ["--benchmark", "random-labels:subset=33", "--data", "digits", "--batch-size", "32", "--dry-run"]
+    code, out, err = cli(*words, "--model", "ioc-mlp(width=8)")
+    assert code == 2 and "--batch-size 32 leaves a batch of one sample" in err and not out
+    assert cli(*words, "--model", "ioc-mlp(width=8,batch_norm=false)")[0] == 0
