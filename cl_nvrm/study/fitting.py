@@ -19,6 +19,7 @@ from cl_nvrm.study.captions import INTERVALS, caption, runs_a_cell
 
 Results = Sequence[RunResult]
 LEVEL = 0.999  # of 60,000 samples, sixty may be left; the last of them take long and say little
+COLOURS = sns.color_palette("colorblind")  # ten; what comes after them is dashed
 HEADINGS = {TRAINING: "Training accuracy, given labels (%)", TEST: "Test accuracy (%)"}
 
 
@@ -85,9 +86,9 @@ def _draw(axis: Axes, results: Results, texts: Labels, curve: str, *, band: bool
         hue="line",
         style="line",
         markers=table.x.nunique() < MARKED_POINTS,
-        dashes=False,
+        dashes=["" if number < len(COLOURS) else (3, 1.5) for number in range(len(texts))],
         errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if band else None,
-        palette=sns.color_palette("colorblind" if len(texts) <= 10 else "husl", len(texts)) if rows else None,
+        palette=[COLOURS[number % len(COLOURS)] for number in range(len(texts))] if rows else None,
         ax=axis,
     )
 
