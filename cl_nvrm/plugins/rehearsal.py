@@ -9,11 +9,12 @@ that is stopped starts over.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from avalanche.models import avalanche_forward
 from avalanche.training.plugins import AGEMPlugin as AvalancheAGEM
 from avalanche.training.plugins import ReplayPlugin as AvalancheReplay
 
@@ -48,7 +49,7 @@ class ReplayPlugin(AvalancheReplay):
     From the second task on, batches have twice the size: one half is new, the other from memory (all of it, where it is
     smaller). They come from Avalanche's loader in an order drawn from the global random state, so they are not those of
     plain training, and without the augmentation a task may have. The frozen heads of earlier tasks stay frozen:
-    rehearsal teaches the layers that are shared.
+    rehearsal teaches the layers that are shared. UserError if ``memory`` is smaller than the number of tasks.
     """
 
     def __init__(self, memory: int = 200, *, seed: int = 0) -> None:
@@ -56,6 +57,11 @@ class ReplayPlugin(AvalancheReplay):
             raise UserError(f"memory must be at least 1 sample, got {memory}")
         super().__init__(mem_size=memory)
         self._own = OwnRandomness(seed)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Join the memory to the batches; UserError if it has no room for all tasks that are to come."""
+        _refuse_too_few("memory", self.mem_size, strategy.experience, len(self.storage_policy.buffer_groups))
+        super().before_training_exp(strategy, **kwargs)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Make room for the task's samples."""
@@ -66,15 +72,16 @@ class ReplayPlugin(AvalancheReplay):
 class AGEMPlugin(AvalancheAGEM):
     """Avalanche's A-GEM, with ``patterns`` ≥ 1 samples kept of each task and ``sample`` ≥ 1 drawn for each g_ref.
 
-    g_ref has an equal part of each task so far: ``sample`` is rounded down to a multiple of their number, and must not
-    be smaller. It is taken at clean weights, g under NVRM at the noisy ones; that pass is in training mode, so it moves
-    running statistics, and is counted as a gradient pass.
+    g_ref has an equal part of each task so far: ``sample`` is rounded down to a multiple of their number; UserError if
+    it is smaller than that of all tasks. It is taken at clean weights, g under NVRM (the plug-in or the optimizer) at
+    the noisy ones; that pass is in training mode, so it moves running statistics, and is counted as a gradient pass.
 
     The projection joins p.grad before the step, together with the gradients of penalties and in the order of names: SI
     finds the gradient as it was, and EWC's pull is not projected, so that a step with both may still go against g_ref.
     """
 
     name = "agem"
+    reads_data_gradient = True
 
     def __init__(self, patterns: int = 200, *, sample: int = 200, seed: int = 0) -> None:
         for key, value in (("patterns", patterns), ("sample", sample)):
@@ -86,13 +93,24 @@ class AGEMPlugin(AvalancheAGEM):
         self._steps = self._projected = 0
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Start counting projections."""
+        """Start counting projections; UserError if a sample has no room for all tasks that are to come."""
+        _refuse_too_few("sample", self.sample_size, strategy.experience, len(self.buffers))
         self._steps = self._projected = 0
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Take the gradient on memory."""
-        super().before_training_iteration(strategy, **kwargs)
-        if self.buffers and hasattr(strategy, "gradient_passes"):
+        """Take the gradient on memory, and leave p.grad and the optimizer alone: at its zero_grad() some draw noise."""
+        if not self.buffers:
+            return
+        strategy.model.train()
+        x, y, *_, task = self.sample_from_memory()
+        outputs = avalanche_forward(strategy.model, x.to(strategy.device), task)
+        loss = strategy._criterion(outputs, y.to(strategy.device))
+        weights = list(strategy.model.parameters())
+        learning = [p for p in weights if p.requires_grad]
+        found = dict(zip(learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True))
+        each = [torch.zeros_like(p) if (g := found.get(p)) is None else g for p in weights]
+        self.reference_gradients = torch.cat([g.flatten() for g in each])
+        if hasattr(strategy, "gradient_passes"):
             strategy.gradient_passes += 1
 
     def sample_from_memory(self) -> Any:
@@ -125,8 +143,14 @@ class AGEMPlugin(AvalancheAGEM):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Remember samples of the task, and record the share of steps that were projected."""
-        if self.sample_size <= len(self.buffers):
-            raise UserError(f"sample must be at least the number of tasks, got {self.sample_size}")
         with self._own.drawn_from():
             super().after_training_exp(strategy, **kwargs)
         self.diagnostics = {"projected": self._projected / max(self._steps, 1)}
+
+
+def _refuse_too_few(name: str, samples: int, experience: Any, seen: int) -> None:
+    """UserError if ``samples`` are fewer than the tasks of the stream, or than those seen and this one."""
+    stream = getattr(experience, "_origin_stream", None)  # asked by its public name, it would raise where it is unset
+    tasks = max(seen + 1, len(stream) if isinstance(stream, Sized) else 0)
+    if samples < tasks:
+        raise UserError(f"{name} must be at least the number of tasks, {tasks}, got {samples}")
