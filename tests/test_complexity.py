@@ -143,3 +143,21 @@ def test_a_layer_without_a_row_for_each_sample_is_refused():
 def test_a_loader_that_is_used_up_is_refused():
     with pytest.raises(UserError, match="no samples"):
         features(MLP(12, 4), "logits", iter([]))
+
+
+class InPlace(nn.Module):
+    """What follows each layer works on its output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.relu, self.out = nn.Linear(12, 5), nn.ReLU(inplace=True), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.out(self.relu(self.hidden(x)).add_(1.0))
+
+
+def test_a_layer_is_heard_before_what_follows_works_in_place():
+    model, (x, _) = InPlace(), clusters(70, 12, 4)
+    torch.testing.assert_close(features(model, "hidden", batches())[0], model.hidden(x).detach())
+    torch.testing.assert_close(features(model, "relu", batches())[0], model.hidden(x).detach().relu())

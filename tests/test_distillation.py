@@ -14,12 +14,14 @@ from torch.nn.functional import cross_entropy
 
 from cl_nvrm.benchmark import TaskAware
 from cl_nvrm.errors import UserError
+from cl_nvrm.models import ioc_cnn
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.plugins.distillation import FeatureDistillationPlugin, LwFPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.rehearsal import ReplayPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
+from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.train import run_one
 
 KINDS = {"lwf": LwFPlugin, "feature-distillation": FeatureDistillationPlugin}
@@ -291,3 +293,35 @@ def test_networks_whose_features_cannot_be_told_are_refused(train_toy):
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(UserError):
         LwFPlugin(**setting)
+
+
+def test_outputs_are_enough_for_a_network_without_linear_layers(train_toy):
+    image = nn.Sequential(nn.ConstantPad1d((0, 44), 0.0), nn.Unflatten(1, (1, 8, 8)))
+    train_toy([LwFPlugin()], model=nn.Sequential(image, ioc_cnn.model((1, 8, 8), 4, width=4)))
+
+
+@each_kind
+def test_what_a_compiled_network_does_not_show_is_refused_before_training(train_toy, make):
+    class Never(SupervisedPlugin):
+        def before_forward(self, strategy, **kwargs):
+            pytest.fail("training has begun")
+
+    model = MLP(20, 4, width=8)
+    model.compile(backend="eager")
+    if make is FeatureDistillationPlugin:
+        with pytest.raises(UserError, match="leave out --compile"):
+            train_toy([make(), Never()], model=model)
+    train_toy([make(0.0 if make is FeatureDistillationPlugin else 1.0)], model=model)
+    with pytest.raises(UserError, match="beside si"):
+        train_toy([LwFPlugin(), SIPlugin(), Never()], model=model)
+
+
+def test_networks_without_features_are_refused_before_training(train_toy):
+    class Never(SupervisedPlugin):
+        def before_forward(self, strategy, **kwargs):
+            pytest.fail("training has begun")
+
+    no_linear = nn.Sequential(nn.Unflatten(1, (20, 1)), nn.Conv1d(20, 4, 1), nn.Flatten())
+    with pytest.raises(UserError, match="no linear layer"):
+        train_toy([FeatureDistillationPlugin(), Never()], model=no_linear)
+    train_toy([LwFPlugin()], model=no_linear)

@@ -145,3 +145,15 @@ def test_a_batch_of_mixed_tasks_and_an_unknown_kind_are_refused():
         diagonal_fisher(model, [[x, y, torch.arange(10) % 2]], multi_task=True)
     with pytest.raises(UserError, match="exact, sampled, empirical, batch"):
         diagonal_fisher(model, [], "guess")
+
+
+@pytest.mark.parametrize("kind", ["exact", "sampled", "batch"])
+@pytest.mark.parametrize("name", ["mlp", "conv"])
+def test_a_compiled_network_has_the_same_information(name, kind):
+    torch.manual_seed(0)
+    model, (x, y) = NETWORKS[name](), data(name)
+    expected = diagonal_fisher(model, batched(x, y, 5), kind)
+    model.compile(backend="eager")  # no C++, and hooks as silent
+    model.eval()(x)
+    found = diagonal_fisher(model, batched(x, y, 5), kind)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -265,3 +265,24 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(toy_spec, tmp_path, st
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(UserError):
         MASPlugin(**setting)
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv"])
+def test_a_compiled_network_has_the_same_importances(name):
+    model, x = network(name), inputs(name)
+    expected = output_sensitivity(model, batched(x, 5))
+    model.compile(backend="eager")  # no C++, and hooks as silent
+    model.eval()(x)
+    found = output_sensitivity(model, batched(x, 5))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_where_no_layer_is_heard_samples_are_taken_one_by_one(monkeypatch):
+    model, x = network("mlp"), inputs("mlp")
+    expected = output_sensitivity(model, batched(x, 5))
+    monkeypatch.setattr(
+        nn.Linear, "register_forward_hook", lambda self, hook: nn.Identity().register_forward_hook(hook)
+    )
+    found = output_sensitivity(model, batched(x, 5))
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-6)

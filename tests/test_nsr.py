@@ -435,3 +435,27 @@ def test_samples_that_are_misclassified_lie_further_from_their_class(train_toy, 
     right = logits.argmax(1) == y
     assert 20 < int((~right).sum()) < 500
     assert intra_class_variance(logits[right], y[right]) < intra_class_variance(logits[~right], y[~right])
+
+
+class InPlace(nn.Module):
+    """What follows each layer works on its output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.relu, self.out = nn.Linear(20, 16), nn.ReLU(inplace=True), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.out(self.relu(self.hidden(x)))
+
+
+@pytest.mark.parametrize("layer", ["hidden", "relu"])
+def test_a_layer_is_heard_before_what_follows_works_in_place(train_toy, layer):
+    model, batches = InPlace(), Batches()
+    plugin = NSRPlugin(3.0, memory=1, layer=layer)
+    train_toy([plugin, batches], model=model, optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.0), tasks=1)
+    for (x, labels), term in zip(batches.seen, batches.terms, strict=True):
+        r, y = model.hidden(x).detach().double(), labels.numpy()
+        r = (r if layer == "hidden" else r.relu()).numpy()
+        variance = sum((y == j).mean() * np.var(r[y == j], axis=0) for j in np.unique(y))
+        assert term == pytest.approx(3.0 * variance.mean(), rel=1e-4, abs=1e-6)

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.perturb import Perturbation
+from cl_nvrm.plugins.distillation import FeatureDistillationPlugin, LwFPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.jacobian import JacobianPlugin
 from cl_nvrm.plugins.l1 import L1Plugin
@@ -118,6 +119,86 @@ def test_sums_in_the_order_of_plug_ins_would_differ(train_toy):
     naive, sorted_ = ([trained(kind, order) for order in orders] for kind in (Naively, Noisy))
     assert not all(equal(naive[0], other) for other in naive[1:])
     assert all(equal(sorted_[0], other) for other in sorted_[1:])
+
+
+class Reading(SupervisedPlugin):
+    """Looks at what is in p.grad right after the backward pass."""
+
+    def __init__(self, reads):
+        super().__init__()
+        self.reads_data_gradient, self.seen, self.losses = reads, [], []
+
+    def after_backward(self, strategy, **kwargs):
+        data = torch.autograd.grad(
+            cross_entropy(strategy.model(strategy.mb_x), strategy.mb_y), list(strategy.model.parameters())
+        )
+        self.seen.append(
+            all(
+                torch.allclose(p.grad, g, rtol=1e-4, atol=1e-6)
+                for p, g in zip(strategy.model.parameters(), data, strict=True)
+            )
+        )
+        self.losses.append(float(strategy.loss.detach()))
+
+
+@pytest.mark.parametrize("noise", ["noisy", "clean", None])
+def test_whoever_reads_the_gradient_of_the_data_changes_weights_by_rounding_alone(train_toy, noise):
+    def trained(*readers, backwards=False):
+        terms = [NSRPlugin(1.0, layer="trunk.2"), JacobianPlugin(0.05), LwFPlugin(2.0), FeatureDistillationPlugin(0.1)]
+        noises = [NVRMPlugin(0.05, seed=7, penalty_at=noise)] if noise else []
+        plugins = [*readers, *terms, *noises, EWCPlugin(10.0)]
+        return bits(train_toy(plugins[::-1] if backwards else plugins, model=network(), optimizer=sgd)[1])
+
+    apart, joined = Reading(True), Reading(False)
+    one, other = trained(apart), trained(joined)
+    for p, q in zip(one, other, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+    assert equal(one, trained(Reading(True), backwards=True)) and equal(other, trained())
+    assert apart.losses == pytest.approx(joined.losses, rel=1e-3)
+    if noise is None:
+        assert all(apart.seen) and not any(joined.seen)
+
+
+def test_with_a_reader_the_loss_still_has_the_terms_and_they_see_those_before(train_toy):
+    seen = []
+
+    class Look(Noisy):
+        def term(self, strategy):
+            seen.append(strategy.loss)
+            return super().term(strategy) * strategy.loss  # the gradient by way of the loss is the term's, too
+
+    def trained(*readers):
+        return bits(train_toy([*readers, Look("b", 3.0), Look("a", 0.7)], tasks=1, model=network(), optimizer=sgd)[1])
+
+    for p, q in zip(trained(Reading(True)), trained(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+    ones, others = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert [float(loss.detach()) for loss in ones] == pytest.approx([float(loss.detach()) for loss in others], rel=1e-3)
+
+
+@pytest.mark.parametrize("make", [JacobianPlugin, NSRPlugin])
+@pytest.mark.parametrize("reader", [False, True])
+def test_sam_names_what_it_refuses_before_training(train_toy, make, reader):
+    class Never(SupervisedPlugin):
+        def before_forward(self, strategy, **kwargs):
+            pytest.fail("training has begun")
+
+    others = [SIPlugin()] if reader else []
+    with pytest.raises(UserError, match=f"another plug-in adds to the loss, here {make().name};"):
+        train_toy([make(1.0), SAMPlugin(), Never(), *others])
+    train_toy([make(0.0), SAMPlugin(), *others])
+    train_toy([make(1.0), SAMPlugin(0.0), *others])
+
+
+def test_sam_refuses_a_term_that_becomes_active_while_others_read_the_gradient(train_toy):
+    plugin = JacobianPlugin(0.0)
+
+    class Later(SupervisedPlugin):
+        def after_training_exp(self, strategy, **kwargs):
+            plugin.lambda_ = 1.0
+
+    with pytest.raises(UserError, match="cannot repeat"):
+        train_toy([SAMPlugin(), plugin, Later(), SIPlugin()])
 
 
 @pytest.mark.parametrize("make", [JacobianPlugin, NSRPlugin])
@@ -285,3 +366,10 @@ def test_the_inputs_are_plain_before_and_after(train_toy):
         after_training_iteration = before_training_iteration
 
     train_toy([JacobianPlugin(0.1), Check()])
+
+
+def test_the_gradient_of_compiled_code_is_not_differentiated(train_toy):
+    model = network()
+    model.compile()  # nothing is compiled before the first pass
+    with pytest.raises(UserError, match="leave out --compile"):
+        train_toy([JacobianPlugin(0.1)], model=model)

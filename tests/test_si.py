@@ -6,7 +6,10 @@ from avalanche.training.plugins import SynapticIntelligencePlugin as AvalancheSI
 from torch.nn.functional import cross_entropy
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.distillation import LwFPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
+from cl_nvrm.plugins.jacobian import JacobianPlugin
+from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.si import SIPlugin
 
@@ -43,8 +46,18 @@ class NumpySI(SupervisedPlugin):
         self.big_omega = self.big_omega + gain
 
 
-@pytest.mark.parametrize("others", [list, lambda: [NVRMPlugin(0.05)], lambda: [EWCPlugin(50.0)]],
-                         ids=["alone", "with nvrm", "with ewc"])  # fmt: skip
+OTHERS = {
+    "alone": list,
+    "with nvrm": lambda: [NVRMPlugin(0.05)],
+    "with ewc": lambda: [EWCPlugin(50.0)],
+    "with nsr": lambda: [NSRPlugin(7.49)],
+    "with lwf": lambda: [LwFPlugin(10.0)],
+    "with jacobian": lambda: [JacobianPlugin(0.3)],
+    "with all": lambda: [JacobianPlugin(0.3), NVRMPlugin(0.05), LwFPlugin(10.0), EWCPlugin(50.0), NSRPlugin(7.49)],
+}
+
+
+@pytest.mark.parametrize("others", OTHERS.values(), ids=OTHERS.keys())
 def test_importances_equal_a_reference_in_numpy(train_toy, others):
     si, reference = SIPlugin(2.0, xi=0.01), NumpySI(0.01)
     _, model = train_toy([*others(), si, reference], tasks=3)

@@ -31,7 +31,11 @@ def features(
     """
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     heard: list[Tensor] = []
-    hook = None if layer == LOGITS else named(model, layer).register_forward_hook(lambda *call: heard.append(call[2]))
+    hook = (
+        None
+        if layer == LOGITS
+        else named(model, layer).register_forward_hook(lambda *call: heard.append(copied(call[2])))
+    )
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -57,6 +61,11 @@ def named(model: nn.Module, layer: str) -> nn.Module:
     if layer not in modules:
         raise UserError(f"the network has no layer '{layer}'; write {LOGITS}, or one of {', '.join(modules)}")
     return modules[layer]
+
+
+def copied(response: Any) -> Any:
+    """Return a layer's response as it is now: what follows may work in place, as activations do."""
+    return response.clone() if isinstance(response, Tensor) else response
 
 
 def units(response: Any, layer: str, samples: int) -> Tensor:

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.terms import LossTerm
+from cl_nvrm.plugins.terms import LossTerm, compiled
 
 
 class Distillation(LossTerm):
     """What both kinds share: the teacher, and the features of teacher and student, which come into the output layers.
 
-    ``alpha`` ≥ 0 is the strength; at 0 there is no teacher. UserError in training where features are needed, if the
-    output layer is not the last linear layer of a network with a single head, nor one of ``heads``, by task label, of
-    one with several; or if the network is compiled.
+    ``alpha`` ≥ 0 is the strength; at 0 there is no teacher. Where features are needed: UserError before training if the
+    network is compiled, or has no linear layer, or several heads that are not in a list ``heads`` by task label; in the
+    second task if the last linear layer of a network with a single head is not its output layer.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -47,6 +47,21 @@ class Distillation(LossTerm):
         self._checked = False
         self._hooks: list[Any] = []
 
+    @property
+    def active(self) -> bool:
+        """Whether α > 0."""
+        return self.alpha > 0
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse networks whose features cannot be heard, as far as can be told before training."""
+        super().before_training(strategy, **kwargs)
+        if self.active and self.needs_features(strategy.model):
+            output_layers(strategy.model)
+            if compiled(strategy.model):
+                raise UserError(
+                    f"{self.name} needs to hear the output layer, which compiled is silent; leave out --compile"
+                )
+
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Build the teacher, before the network grows for the task to come."""
         self._remove_hooks()
@@ -58,7 +73,7 @@ class Distillation(LossTerm):
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Listen at the student's output layers."""
         self._remove_hooks()
-        if self._teacher is not None:
+        if self._teacher is not None and self.needs_features(strategy.model):
             self._heard, self._hooks = _listening(strategy.model)
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
@@ -74,6 +89,10 @@ class Distillation(LossTerm):
                 self.seen[label] = sorted(classes)
         self._teacher, self._heard = None, []
 
+    def needs_features(self, model: nn.Module) -> bool:
+        """Whether outputs are not enough."""
+        return True
+
     def features(self, strategy: Any) -> tuple[Tensor, Tensor]:
         """Return what came into the output layers of student and teacher, (n, d) each, in one and the same order."""
         with _heard(self._teacher) as heard, torch.no_grad():
@@ -83,7 +102,7 @@ class Distillation(LossTerm):
             if not self._heard or (alone and not torch.equal(heard[0][1].to(logits.dtype), logits)):
                 raise UserError(
                     f"{self.name} needs to see the inputs of the output layer, which must be the last linear layer of "
-                    "the network; a compiled network does not show them, leave out --compile"
+                    "the network"
                 )
             self._checked = True
         mine, theirs = (torch.cat([features for features, _ in calls]) for calls in (self._heard, heard))
@@ -112,12 +131,16 @@ class LwFPlugin(Distillation):
         super().__init__(alpha)
         self.temperature = temperature
 
+    def needs_features(self, model: nn.Module) -> bool:
+        """Only for the outputs of heads that are not those of the batch."""
+        return bool(is_multi_task_module(model))
+
     def term(self, strategy: Any) -> Tensor | None:
         """Return the distillation loss of the batch; None on the first task."""
         teacher = self._teacher
         if teacher is None:
             return None
-        if not is_multi_task_module(strategy.model):
+        if not self.needs_features(strategy.model):
             with torch.no_grad():
                 theirs = teacher(strategy.mb_x)
             # task labels mean nothing to this network

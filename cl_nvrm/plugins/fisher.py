@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
+from cl_nvrm.plugins.per_sample import Weights, add_layer, averaged, heard, only_linear, per_trial, trainable
 
 Kind = Literal["exact", "sampled", "empirical", "batch"]
-Weights = dict[str, Tensor]
 
 
 def diagonal_fisher(
@@ -41,35 +41,22 @@ def diagonal_fisher(
     Of a stack of trials, each with its own seed, the importances are those of the trials one by one, stacked.
     """
     if isinstance(seed, tuple):
-        drawn = list(batches)
-        each = [
-            diagonal_fisher(alone, ([part[k] for part in b] for b in drawn), kind, multi_task=multi_task, seed=seed[k])
-            for k, alone in enumerate(model.members())
-        ]
-        return {name: torch.stack([f[name] for f in each]) for name in each[0]}
+        seeds = seed
+        return per_trial(
+            model,
+            batches,
+            lambda one, own, k: diagonal_fisher(one, own, kind, multi_task=multi_task, seed=seeds[k]),
+        )
     if kind not in get_args(Kind):
         raise UserError(f"fisher must be one of {', '.join(get_args(Kind))}, got '{kind}'")
-    trainable: Weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    total = {name: torch.zeros_like(p) for name, p in trainable.items()}
-    accumulate = _of_batch if kind == "batch" else _of_linear_layers if _only_linear(model) else _of_any_layers
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    count = 0
-    try:
-        for x, y, *rest in batches:
-            arguments: tuple[Any, ...] = (x,)
-            if multi_task:
-                labels = rest[-1].unique().tolist()
-                if len(labels) != 1:
-                    raise UserError("the Fisher information is taken one task at a time; this batch mixes task labels")
-                arguments = (x, labels[0])
-            generator = torch.Generator(x.device).manual_seed(seed + count)
-            accumulate(model, trainable, arguments, partial(_labels, kind, y, generator), total)
-            count += 1 if kind == "batch" else len(x)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return {name: f / max(count, 1) for name, f in total.items()}
+    accumulate = _of_batch if kind == "batch" else _of_linear_layers if only_linear(model) else _of_any_layers
+
+    def add(arguments: tuple[Any, ...], y: Tensor, before: int, total: Weights) -> int:
+        generator = torch.Generator(y.device).manual_seed(seed + before)
+        accumulate(model, arguments, partial(_labels, kind, y, generator), total)
+        return 1 if kind == "batch" else len(y)
+
+    return averaged(model, batches, add, multi_task=multi_task)
 
 
 Labels = Callable[[Tensor], list[tuple[Tensor, Tensor]]]
@@ -86,36 +73,11 @@ def _labels(kind: str, y: Tensor, generator: torch.Generator, logits: Tensor) ->
     return [(y, ones)]
 
 
-def _only_linear(model: nn.Module) -> bool:
-    linear = {id(p) for m in model.modules() if type(m) is nn.Linear for p in m.parameters()}
-    trainable = [p for m in model.modules() for p in m.parameters(recurse=False) if p.requires_grad]
-    shared = len(trainable) != len({id(p) for p in trainable})
-    return not shared and all(id(p) in linear for p in trainable)
-
-
-def _of_linear_layers(model: nn.Module, trainable: Weights, arguments: Any, labels: Labels, total: Weights) -> None:
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
-
-    def record(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-            seen.setdefault(name, []).append((inputs[0].detach(), output))
-            return output.clone()  # an in-place activation after this layer must not overwrite what was recorded
-
-        return hook
-
-    linear = {name: m for name, m in model.named_modules() if type(m) is nn.Linear}
-    hooks = [m.register_forward_hook(record(name)) for name, m in linear.items()]
-    try:
-        with torch.enable_grad():
-            logits = model(*arguments)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if any(len(calls) > 1 or calls[0][0].ndim != 2 for calls in seen.values()):
-        # A layer used twice, or on sequences: its per-sample gradient is a sum, to be squared as a whole.
-        _of_any_layers(model, trainable, arguments, labels, total)
+def _of_linear_layers(model: nn.Module, arguments: tuple[Any, ...], labels: Labels, total: Weights) -> None:
+    logits, used = heard(model, arguments)
+    if used is None:
+        _of_any_layers(model, arguments, labels, total)
         return
-    used = {name: calls[0] for name, calls in seen.items() if calls[0][1].requires_grad}
     outputs = [output for _, output in used.values()]
     squares = [torch.zeros_like(output) for output in outputs]
     p = softmax(logits.detach(), dim=1)
@@ -125,17 +87,13 @@ def _of_linear_layers(model: nn.Module, trainable: Weights, arguments: Any, labe
         for square, delta in zip(squares, deltas, strict=True):
             if delta is not None:
                 square += weight[:, None] * delta.square()
-    for (name, (a, _)), square in zip(used.items(), squares, strict=True):
-        prefix = f"{name}." if name else ""  # the model may itself be a linear layer
-        if f"{prefix}weight" in total:
-            total[f"{prefix}weight"] += square.T @ a.square()
-        if f"{prefix}bias" in total:
-            total[f"{prefix}bias"] += square.sum(0)
+    for (prefix, (a, _)), square in zip(used.items(), squares, strict=True):
+        add_layer(total, prefix, a.square(), square)
 
 
-def _of_any_layers(model: nn.Module, trainable: Weights, arguments: Any, labels: Labels, total: Weights) -> None:
+def _of_any_layers(model: nn.Module, arguments: tuple[Any, ...], labels: Labels, total: Weights) -> None:
     x, *task = arguments
-    weights = {name: p.detach() for name, p in trainable.items()}
+    weights = {name: p.detach() for name, p in trainable(model).items()}
 
     def loss(weights: Weights, x: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(functional_call(model, weights, (x[None], *task)), y[None])
@@ -148,11 +106,11 @@ def _of_any_layers(model: nn.Module, trainable: Weights, arguments: Any, labels:
             total[name] += torch.einsum("n,n...->...", weight, g.square())
 
 
-def _of_batch(model: nn.Module, trainable: Weights, arguments: Any, labels: Labels, total: Weights) -> None:
+def _of_batch(model: nn.Module, arguments: tuple[Any, ...], labels: Labels, total: Weights) -> None:
     with torch.enable_grad():
         logits = model(*arguments)
         loss = cross_entropy(logits, labels(logits)[0][0])
-    gradients = torch.autograd.grad(loss, list(trainable.values()), allow_unused=True)
-    for name, g in zip(trainable, gradients, strict=True):
+    gradients = torch.autograd.grad(loss, list(trainable(model).values()), allow_unused=True)
+    for name, g in zip(trainable(model), gradients, strict=True):
         if g is not None:
             total[name] += g.square()

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.terms import LossTerm
+from cl_nvrm.plugins.terms import LossTerm, compiled
 
 
 class JacobianPlugin(LossTerm):
     """Adds (``lambda_``/2) · ‖J‖²_F, estimated from ``projections`` random directions a sample; 0: all C, exactly.
 
     Inputs are in the units the network sees. Samples of a batch must not mix in the network, as they do in BatchNorm:
-    then J is that of the whole batch's logits.
+    then J is that of the whole batch's logits. UserError before training if the network is compiled.
     """
 
     name = "jacobian"
@@ -33,6 +33,18 @@ class JacobianPlugin(LossTerm):
             raise UserError(f"projections must be at least 1, or 0 for the exact norm, got {projections}")
         self.lambda_, self.projections = lambda_, projections
         self.generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def active(self) -> bool:
+        """Whether λ > 0."""
+        return self.lambda_ > 0
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse a compiled network, whose gradient has no gradient."""
+        if self.active and compiled(strategy.model):
+            raise UserError(
+                "jacobian takes the gradient of a gradient, which compiled code has not; leave out --compile"
+            )
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Have the forward pass keep what a gradient by the inputs needs."""

@@ -8,7 +8,7 @@ Avalanche's own takes the absolute value of a mini-batch's mean gradient, in whi
 training mode, which draws dropout masks and moves running statistics.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
+from cl_nvrm.plugins.per_sample import add_layer, averaged, heard, only_linear, per_trial, trainable
 from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights, trainable_weights
 
 
@@ -61,78 +62,36 @@ def output_sensitivity(model: Any, batches: Iterable[list[Tensor]], *, multi_tas
     left on its parameters. Of a stack of trials, the sensitivities are those of the trials one by one, stacked.
     """
     if hasattr(model, "members"):
-        drawn = list(batches)
-        each = [
-            output_sensitivity(alone, [[part[k] for part in b] for b in drawn], multi_task=multi_task)
-            for k, alone in enumerate(model.members())
-        ]
-        return {name: torch.stack([f[name] for f in each]) for name in each[0]}
-    trainable: Weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    total = {name: torch.zeros_like(p) for name, p in trainable.items()}
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    count = 0
-    try:
-        for x, _, *rest in batches:
-            task: tuple[int, ...] = ()
-            if multi_task:
-                labels = rest[-1].unique().tolist()
-                if len(labels) != 1:
-                    raise UserError("importances are taken one task at a time; this batch mixes task labels")
-                task = (labels[0],)
-            sums = _of_linear_layers(model, trainable, x, task)
-            for name, part in (_of_any_layers(model, trainable, x, task) if sums is None else sums).items():
-                total[name] += part
-            count += len(x)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return {name: omega / max(count, 1) for name, omega in total.items()}
+        return per_trial(model, batches, lambda one, own, _: output_sensitivity(one, own, multi_task=multi_task))
+    accumulate = _of_linear_layers if only_linear(model) else _of_any_layers
+
+    def add(arguments: tuple[Any, ...], _: Tensor, before: int, total: Weights) -> int:
+        accumulate(model, arguments, total)
+        return len(arguments[0])
+
+    return averaged(model, batches, add, multi_task=multi_task)
 
 
-def _of_linear_layers(model: nn.Module, trainable: Weights, x: Tensor, task: tuple[int, ...]) -> Weights | None:
-    """The sums over samples where no sample's gradient need be formed; None if some parameter is not of that kind.
-
-    With inputs a and output gradients δ, ∂W = δ aᵀ, so Σ_n |∂W_n| = |δ|ᵀ |a|: one matrix product a layer.
-    """
-    linear = [(f"{name}." if name else "", m) for name, m in model.named_modules() if type(m) is nn.Linear]
-    covered = [f"{prefix}{key}" for prefix, m in linear for key, _ in m.named_parameters()]
-    shared = len({id(p) for p in model.parameters()}) != sum(1 for _ in model.named_parameters(remove_duplicate=False))
-    if shared or not set(trainable) <= set(covered):
-        return None
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
-
-    def record(prefix: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-            seen.setdefault(prefix, []).append((inputs[0].detach(), output))
-            return output.clone()  # an in-place activation after this layer must not overwrite what was recorded
-
-        return hook
-
-    hooks = [m.register_forward_hook(record(prefix)) for prefix, m in linear]
-    try:
-        with torch.enable_grad():
-            size = model(x, *task).square().sum()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if any(len(calls) > 1 or calls[0][0].ndim != 2 for calls in seen.values()):
-        return None  # a layer used twice, or on sequences: its gradient is a sum, to be taken as a whole
-    used = {prefix: calls[0] for prefix, calls in seen.items() if calls[0][1].requires_grad}
-    deltas = torch.autograd.grad(size, [output for _, output in used.values()], allow_unused=True)
-    sums: Weights = {}
+def _of_linear_layers(model: nn.Module, arguments: tuple[Any, ...], total: Weights) -> None:
+    """Add Σ_n |∂W_n| = |δ|ᵀ |a|, one matrix product a layer."""
+    output, used = heard(model, arguments)
+    if used is None:
+        _of_any_layers(model, arguments, total)
+        return
+    deltas = torch.autograd.grad(output.square().sum(), [out for _, out in used.values()], allow_unused=True)
     for (prefix, (a, _)), delta in zip(used.items(), deltas, strict=True):
         if delta is not None:
-            sums |= {f"{prefix}weight": delta.abs().T @ a.abs(), f"{prefix}bias": delta.abs().sum(0)}
-    return {name: part for name, part in sums.items() if name in trainable}
+            add_layer(total, prefix, a.abs(), delta.abs())
 
 
-def _of_any_layers(model: nn.Module, trainable: Weights, x: Tensor, task: tuple[int, ...]) -> Weights:
-    weights = {name: p.detach() for name, p in trainable.items()}
+def _of_any_layers(model: nn.Module, arguments: tuple[Any, ...], total: Weights) -> None:
+    x, *task = arguments
+    weights = {name: p.detach() for name, p in trainable(model).items()}
 
     def size(weights: Weights, one: Tensor) -> Tensor:
         squares: Tensor = functional_call(model, weights, (one[None], *task)).square()
         return squares.sum()
 
     per_sample = vmap(grad(size), in_dims=(None, 0), chunk_size=64)(weights, x)
-    return {name: g.abs().sum(0) for name, g in per_sample.items()}
+    for name, g in per_sample.items():
+        total[name] += g.abs().sum(0)

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from torch.utils.hooks import RemovableHandle
 
-from cl_nvrm.analysis.complexity import LOGITS, davies_bouldin, features, intra_class_variance, named, units
+from cl_nvrm.analysis.complexity import LOGITS, copied, davies_bouldin, features, intra_class_variance, named, units
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.around import around_task
-from cl_nvrm.plugins.terms import LossTerm
+from cl_nvrm.plugins.terms import LossTerm, compiled
 
 AUTO, VARIANCE = "auto", "intra_class_variance"
 Sums = tuple[Tensor, Tensor, Tensor]  # of a batch: its classes (k,), how many of each (k,), their sums (k, units)
@@ -62,14 +62,20 @@ class NSRPlugin(LossTerm):
         self.by_epoch: dict[str, list[float]] = {}
         self.diagnostics: dict[str, Any] = {}
         self._responses: dict[str, Any] = {}
+        self._originals: dict[str, Any] = {}  # for "auto", to tell who takes a response further
         self._hooks: list[RemovableHandle] = []
+
+    @property
+    def active(self) -> bool:
+        """Whether λ > 0."""
+        return self.lambda_ > 0
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Forget the last task, and see to it that no hook outlives this one: nobody is told of exceptions."""
         self._forget()
         if self.start >= strategy.train_epochs:
             raise UserError(f"start={self.start} leaves out all {strategy.train_epochs} epochs; take a smaller one")
-        if self.layer != LOGITS and any(module._compiled_call_impl is not None for module in strategy.model.modules()):
+        if self.layer != LOGITS and compiled(strategy.model):
             raise UserError(f"layer={self.layer} cannot be heard once compiled; take {LOGITS}, or do not compile")
         self.queue, self.by_epoch, self.diagnostics = [], {}, {}
         self.regularised = "" if self.layer == AUTO else self.layer
@@ -167,22 +173,29 @@ class NSRPlugin(LossTerm):
 
     def _keep(self, name: str) -> Callable[..., None]:
         """Return a hook that keeps the first response of a module."""
-        return lambda module, inputs, response: self._responses.setdefault(name, response)
+
+        def keep(module: nn.Module, inputs: tuple[Any, ...], response: Any) -> None:
+            if name not in self._responses:
+                self._responses[name] = copied(response)
+
+        return keep
 
     def _keep_layer(self, name: str) -> Callable[..., None]:
         """Return a hook that keeps the response of a module with weights, until one without takes it further."""
 
         def keep(module: nn.Module, inputs: tuple[Any, ...], response: Any) -> None:
-            before = [key for key, kept in self._responses.items() if any(kept is one for one in inputs)]
+            before = [key for key, kept in self._originals.items() if any(kept is one for one in inputs)]
             weighted = next(module.parameters(), None) is not None
             if name not in self._responses and (weighted or before):
                 if not weighted:
                     self._responses.pop(before[0])
-                self._responses[name] = response
+                    self._originals.pop(before[0])
+                self._responses[name], self._originals[name] = copied(response), response
 
         return keep
 
     def _remove_hooks(self) -> None:
+        self._originals = {}
         while self._hooks:
             self._hooks.pop().remove()
 

@@ -24,8 +24,7 @@ class QuadraticPenalty(SupervisedPlugin):
 
     The penalty's value joins ``strategy.loss`` before the backward pass; its gradient, taken at the weights of that
     moment (under NVRM the perturbed ones), joins ``p.grad`` before the optimizer's step. Kept out of the autograd
-    graph, it costs two passes over the weights, and ``p.grad`` right after the backward pass is the gradient of the
-    data loss alone.
+    graph, it costs two passes over the weights, and has no part in ``p.grad`` right after the backward pass.
     """
 
     name: str  # the order in which several penalties are summed, so that the order of plug-ins does not matter
@@ -78,7 +77,7 @@ class QuadraticPenalty(SupervisedPlugin):
 
     @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        """Add the gradients of all penalties to ``p.grad``, once, summed in the order of their names."""
+        """Add the gradients that are kept for now to ``p.grad``, once, summed in the order of their names."""
         pending: dict[str, Weights] = strategy.__dict__.pop("penalty_gradients", {})
         total: Weights = {}
         for _, gradients in sorted(pending.items()):

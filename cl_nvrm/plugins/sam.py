@@ -22,6 +22,7 @@ from torch.nn.utils import get_total_norm
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.around import around_task
 from cl_nvrm.plugins.nvrm import NVRMPlugin
+from cl_nvrm.plugins.terms import GRADIENTS, LossTerm
 
 
 class SAMPlugin(SupervisedPlugin):
@@ -34,8 +35,9 @@ class SAMPlugin(SupervisedPlugin):
     ``strategy.loss`` and ``mb_output`` are those of the first pass, running statistics move in the first pass alone,
     and the weights come back bit for bit, whatever happens. The place among the plug-ins does not matter.
 
-    UserError in training with NVRM's ``penalty_at=clean``, or with a plug-in that adds to the loss what depends on the
-    weights (LwF, MAS): the second pass would leave it out.
+    UserError before training with NVRM's ``penalty_at=clean`` or an active ``LossTerm`` (NSR, Jacobian, distillation),
+    and in training once another plug-in adds to the loss what depends on the weights: the second pass would leave it
+    out.
     """
 
     def __init__(self, rho: float = 0.05, *, eta: float | None = None) -> None:
@@ -56,7 +58,10 @@ class SAMPlugin(SupervisedPlugin):
         return [length * (size * g) for size, g in zip(sizes, scaled, strict=True)]
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
-        """Refuse what the second pass could not repeat: noise that is in the first forward pass only."""
+        """Refuse what the second pass could not repeat: terms, and noise that is in the first forward pass only."""
+        added = sorted(p.name for p in strategy.plugins if isinstance(p, LossTerm) and p.active)
+        if self.rho and added:
+            raise UserError(_refusal(f", here {', '.join(added)}"))
         if self.rho and any(isinstance(p, NVRMPlugin) and p.penalty_at == "clean" for p in strategy.plugins):
             raise UserError("sam and asam take both passes at the noisy weights; write nvrm:penalty_at=noisy")
 
@@ -81,11 +86,8 @@ def _two_passes(strategy: Any, plugins: list[SAMPlugin]) -> Iterator[None]:
         return batch_loss[0]
 
     def both() -> None:
-        if _has_more(strategy.loss, batch_loss):
-            raise UserError(
-                "sam and asam cannot repeat what another plug-in adds to the loss, as LwF and MAS do; "
-                "train without it, or take ewc or si"
-            )
+        if GRADIENTS in vars(strategy).get("penalty_gradients", {}) or _has_more(strategy.loss, batch_loss):
+            raise UserError(_refusal(", as Avalanche's own LwF and MAS do"))
         batch_loss.clear()
         backward()
         weights = [p for group in strategy.optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -122,6 +124,10 @@ def _displaced(model: torch.nn.Module, weights: list[Tensor], ascents: list[list
         with torch.no_grad():
             for tensor, before in kept:
                 tensor.copy_(before)
+
+
+def _refusal(by: str) -> str:
+    return f"sam and asam cannot repeat what another plug-in adds to the loss{by}; train without it, or take ewc or mas"
 
 
 def _has_more(loss: Tensor, batch_loss: list[Tensor]) -> bool:

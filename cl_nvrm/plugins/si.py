@@ -25,6 +25,7 @@ class SIPlugin(QuadraticPenalty):
     """
 
     name = "si"
+    reads_data_gradient = True  # terms of the loss then stay out of it
 
     def __init__(self, c: float = 0.1, *, xi: float = 0.1) -> None:
         if not c >= 0:
