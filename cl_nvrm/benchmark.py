@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -158,6 +158,10 @@ class Watched:
 
     data: TaskData
     against: dict[str, tuple[Tensor, Tensor]]
+
+    def to(self, device: str) -> "Watched":
+        """Return this with its labels on a device; the data are moved by themselves."""
+        return replace(self, against={name: (index, y.to(device)) for name, (index, y) in self.against.items()})
 
 
 @dataclass(frozen=True)

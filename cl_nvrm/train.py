@@ -199,6 +199,7 @@ def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[
     if images is None and device != "cpu":
         for task in (*made.train, *made.test):
             task.images, task.labels = task.images.to(device), task.labels.to(device)
+        made = replace(made, watched=tuple(watched.to(device) for watched in made.watched))
     if spec.first_tasks:
         made = replace(made, train=made.train[: spec.first_tasks], test=made.test[: spec.first_tasks])
     return made, images

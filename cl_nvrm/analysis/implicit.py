@@ -128,10 +128,11 @@ def _uses(outputs: Tensor) -> Counter[Tensor]:
             continue
         seen.add(node)
         for before, _ in node.next_functions:
-            if hasattr(before, "variable"):
-                found[before.variable] += 1
-            else:
+            weight = getattr(before, "variable", None)
+            if weight is None:
                 ahead.append(before)
+            else:
+                found[weight] += 1
     return found
 
 

@@ -52,7 +52,7 @@ class LossTerm(SupervisedPlugin):
         """Refuse a second backward pass through a network whose compiled code overwrites what it would need."""
         if self.active and _data_gradient_is_read(strategy) and compiled(strategy.model):
             raise UserError(
-                f"{self.name} cannot be compiled beside si or agem, whose gradient is that of the data; leave out --compile"
+                f"{self.name} cannot be compiled beside si or agem, which read the data's gradient; leave out --compile"
             )
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
