@@ -20,6 +20,7 @@ SMALL = {
     "split-mnist": ["--benchmark", "split-mnist:subset=1000,width=16"],
     "noisy-cifar10": ["--benchmark", "noisy-cifar10:subset=100,model=small-cnn(width=4)", "--epochs", "1"],
     "noisy-mnist": ["--benchmark", "noisy-mnist:noise=symmetric,subset=100", "--epochs", "1"],
+    "random-labels": ["--benchmark", "random-labels:subset=300,validation=100", "--epochs", "1"],
 }
 LESS = ["--data", "digits", "--jobs", "1", "--trials", "2", "--out", "runs"]
 
