@@ -99,6 +99,8 @@ class Store:
             with claim(self.claim_path(run_id), wait=False) as mine:
                 if mine:
                     self.tidy(run_id, everything=self.get(run_id) is not None)
+        with suppress(OSError):  # not empty, or not there; killed just before, a holder leaves it empty
+            (self.folder / "checkpoints").rmdir()
 
     def _write(self, path: Path, text: str) -> None:
         with NamedTemporaryFile(

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec, derived_seed
 from cl_nvrm.store import Store
@@ -142,3 +143,17 @@ def test_files_are_json_a_person_can_read(tmp_path):
     path = Store(tmp_path).save(result())
     values = json.loads(path.read_text())
     assert values["schema"] == 1 and values["id"] == path.stem and values["spec"]["strategy"] == "naive"
+
+
+def test_a_folder_of_checkpoints_that_a_killed_process_left_empty_goes(tmp_path):
+    store = Store(tmp_path)
+    store.save(result())
+    folder = store.checkpoint_path(result().id).parent
+    folder.mkdir()
+    store.clean()
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "somebody-elses.claim").touch()
+    with claim(store.claim_path("other"), wait=True):
+        store.clean()
+        assert store.claim_path("other").exists()
