@@ -1,13 +1,14 @@
 """The bench measures what it says, side by side."""
 
+import importlib
 import json
 import time
 from dataclasses import dataclass
 
 import pytest
 
-from cl_nvrm.bench import whole_run
-from cl_nvrm.bench.__main__ import main
+from cl_nvrm.bench import commands, whole_run
+from cl_nvrm.bench.__main__ import SUBJECTS, main
 from cl_nvrm.bench.timing import Setting, alternate, compare
 from cl_nvrm.bench.work import work
 
@@ -69,3 +70,13 @@ def test_a_timer_sees_the_steps_and_not_what_happens_once_a_task():
     start = time.perf_counter()
     steps = made.steps(0)
     assert 0 < steps < time.perf_counter() - start
+
+
+@pytest.mark.parametrize("script", ["FIRST_STEP", "PEAK"])
+def test_the_scripts_it_starts_run(script, tmp_path):
+    arguments = ["digits", "", "1"] if script == "PEAK" else []
+    commands._python("-W", "ignore", "-c", getattr(commands, script), *arguments)  # raises if it fails
+
+
+def test_every_subject_is_a_module_that_measures():
+    assert all(callable(importlib.import_module(f"cl_nvrm.bench.{subject}").measure) for subject in SUBJECTS)

@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -200,3 +201,12 @@ def test_the_untrained_network_guesses_and_the_first_tasks_are_those_of_the_whol
     assert len(whole.initial) == 3 and 0 < sum(whole.initial) / 3 < 0.6
     first = run_one(toy_spec("nvrm", first_tasks=2), threads=1)
     assert first.accuracy == tuple(row[:2] for row in whole.accuracy[:2])
+
+
+def test_a_result_says_which_commit_made_it_and_whether_it_was_changed(toy_spec):
+    root = Path(__file__).resolve().parent.parent
+    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        pytest.skip("not a checkout")
+    made = run_one(toy_spec(), threads=1).provenance
+    assert made["commit"] == head.stdout.strip() and isinstance(made["dirty"], bool)
