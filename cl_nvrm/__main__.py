@@ -6,7 +6,7 @@ from importlib import import_module
 VERBS = {
     "run": "cl_nvrm.run",
     "report": "cl_nvrm.report.__main__",
-    "perturb": "cl_nvrm.perturb.__main__",
+    "perturb": "cl_nvrm.perturb",
     "study": "cl_nvrm.study.__main__",
     "calibrate": "cl_nvrm.calibrate",
     "bench": "cl_nvrm.bench.__main__",

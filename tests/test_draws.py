@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy import special, stats
 
-from cl_nvrm.kernels import draws, launch
 from cl_nvrm.noise import Gaussian, Laplace, Stream, Uniform
+from cl_nvrm.noise.kernels import draws, launch
 
 LAWS = {"gaussian": stats.norm(), "laplace": stats.laplace(), "uniform": stats.uniform(-1, 2)}
 

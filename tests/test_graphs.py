@@ -14,7 +14,7 @@ from cl_nvrm.checkpoint import Checkpoint
 from cl_nvrm.errors import UserError
 from cl_nvrm.evaluate import shares_right
 from cl_nvrm.generalization.graphs import node_classification, stochastic_blocks
-from cl_nvrm.perturb import weight_noise
+from cl_nvrm.noise import weight_noise
 from cl_nvrm.plugins.fisher import diagonal_fisher
 from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.sam import SAMPlugin

@@ -11,10 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "errors": set(),
     "spec": set(),
-    "kernels": set(),
-    "noise": {"errors", "kernels"},
+    "noise": {"errors"},
     "benchmark": set(),
-    "perturb": {"errors", "noise"},
     "catalog": {"errors"},
     "compose": {"errors", "catalog"},
     "models": set(),
@@ -22,9 +20,9 @@ MAY_IMPORT = {
     "generalization": {"errors", "spec", "benchmark", "compose", "data"},
     "precision": {"errors"},
     "weights": {"errors"},
-    "optim": {"noise", "perturb"},
+    "optim": {"noise"},
     "data": {"errors", "spec"},
-    "plugins": {"errors", "kernels", "noise", "perturb", "benchmark", "analysis"},
+    "plugins": {"errors", "noise", "benchmark", "analysis"},
     "evaluate": {"benchmark"},
     "provenance": set(),
     "labels": {"errors", "spec", "compose"},
@@ -41,7 +39,7 @@ MAY_IMPORT = {
     "store": {"errors", "spec", "claim", "events"},
     "attempt": {"errors", "spec", "claim", "store", "train", "stack"},
     "sweep": {"errors", "spec", "claim", "store", "attempt"},
-    "analysis": {"errors", "spec", "noise", "perturb", "compose", "labels"},
+    "analysis": {"errors", "spec", "noise", "compose", "labels"},
     "figures": {"spec", "compose", "analysis"},
     "tables": {"spec", "analysis"},
     "progress": {"spec"},
@@ -51,7 +49,7 @@ MAY_IMPORT = {
     "tune": {"errors", "spec", "catalog", "compose", "claim", "analysis"},
     "plan": {"errors", "spec", "catalog", "compose", "labels", "arguments", "benchmark", "data", "precision"},
     "stored": {"errors", "spec", "store", "weights", "analysis", "benchmark", "evaluate", "train"},
-    "perturb/__main__": {"errors", "command", "labels", "plan", "store", "stored"},
+    "perturb": {"errors", "noise", "command", "labels", "plan", "store", "stored"},
     "study": {
         "spec", "compose", "noise", "arguments", "labels", "plan", "store", "stored", "command", "execute", "drawing",
         "analysis", "figures", "generalization",
@@ -86,17 +84,15 @@ ONLY_IN = {
     "joblib": {"sweep"},
     "optuna": {"tune"},
     "wandb": {"track"},
-    "numba": {"kernels"},
-    "llvmlite": {"kernels"},
-    "rich": {"tables", "progress", "command", "execute", "run", "bench", "calibrate", "perturb/__main__", "study"},
+    "numba": {"noise"},
+    "llvmlite": {"noise"},
+    "rich": {"tables", "progress", "command", "execute", "run", "bench", "calibrate", "perturb", "study"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def place(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
-    if "/".join(parts[1:]) in MAY_IMPORT:  # a verb that shares its name with a package below it
-        return "/".join(parts[1:])
     return parts[0] if parts[0] in PLUGIN_FOLDERS else parts[1]
 
 

@@ -16,7 +16,7 @@ from cl_nvrm import catalog
 from cl_nvrm.analysis.complexity import features, intra_class_variance
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Perturbation
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin

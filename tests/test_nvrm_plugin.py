@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.kernels import draws
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Perturbation
+from cl_nvrm.noise.kernels import draws
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.si import SIPlugin

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from cl_nvrm.noise import Perturbation
 from cl_nvrm.optim import NVRM, NVRMSGD, PSGD, NVRMAdam
-from cl_nvrm.perturb import Perturbation
 
 
 def network(seed=0):

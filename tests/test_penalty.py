@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cl_nvrm.kernels import penalty
+from cl_nvrm.noise.kernels import penalty
 
 pytest.importorskip("numba", reason="without numba the penalties use plain torch expressions")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.perturb import Perturbation, weight_noise
+from cl_nvrm.noise import Perturbation, weight_noise
 
 
 def network(dtype=torch.float32):
@@ -80,7 +80,7 @@ def test_weights_come_back_when_adding_the_noise_itself_fails(place):
 def place(request, monkeypatch):
     """Run a test the way a CPU does it and the way other devices do it, here on the CPU's memory."""
     if request.param == "elsewhere":
-        monkeypatch.setattr("cl_nvrm.perturb.perturbation._on_cpu", lambda parameter: False)
+        monkeypatch.setattr("cl_nvrm.noise.perturbation._on_cpu", lambda parameter: False)
     return request.param
 
 

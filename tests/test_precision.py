@@ -58,7 +58,7 @@ def test_a_run_records_how_it_was_computed(toy_spec, option):
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_sees_the_noise_on_its_weights(toy_spec):
     """The compiled code must read the weights of the moment, not those it was compiled with."""
-    from cl_nvrm.perturb import weight_noise
+    from cl_nvrm.noise import weight_noise
 
     net = MLP(6, 3, width=8)
     x = torch.randn(5, 6)

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Perturbation
 from cl_nvrm.plugins.distillation import FeatureDistillationPlugin, LwFPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.jacobian import JacobianPlugin

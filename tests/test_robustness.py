@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cl_nvrm.analysis import passes, robustness
 from cl_nvrm.analysis.robustness import Sharpness, Variability, expected_sharpness, neural_variability, perturbed
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise import Laplace
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Laplace, Perturbation
 
 
 def samples(n=70, inputs=12, classes=4):

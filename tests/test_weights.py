@@ -8,7 +8,7 @@ import torch
 from cl_nvrm import weights
 from cl_nvrm.errors import UserError
 from cl_nvrm.evaluate import fingerprint
-from cl_nvrm.perturb.__main__ import main as perturb
+from cl_nvrm.perturb import main as perturb
 from cl_nvrm.store import Store
 from cl_nvrm.stored import Questions, ask, kept, opened
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Perturbation
 
 Loader = Iterable[Sequence[Any]]
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -13,8 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from cl_nvrm.analysis.passes import Loader, Loss, means
 from cl_nvrm.analysis.stats import Interval, mean_sd, t_interval
-from cl_nvrm.noise import Noise
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Noise, Perturbation
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cl_nvrm.noise import Noise, Stream
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Noise, Perturbation, Stream
 
 Closure = Callable[[], Any]
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise import Noise, Seed
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Noise, Perturbation, Seed
 from cl_nvrm.plugins.trials import PerTrial, plain, rows, trials_of
 
 PenaltyAt = Literal["noisy", "clean"]

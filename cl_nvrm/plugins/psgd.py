@@ -16,8 +16,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise import Noise, Seed
-from cl_nvrm.perturb import Perturbation
+from cl_nvrm.noise import Noise, Perturbation, Seed
 
 Groups = list[dict[str, Any]]
 

@@ -13,7 +13,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.kernels import penalty
+from cl_nvrm.noise.kernels import penalty
 from cl_nvrm.plugins.trials import PerTrial, plain, rows, trials_of
 
 Weights = dict[str, Tensor]

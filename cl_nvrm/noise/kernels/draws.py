@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_nvrm.kernels.launch import float_bits, jitable, launch, numba
+from cl_nvrm.noise.kernels.launch import float_bits, jitable, launch, numba
 
 if numba is not None:
-    from cl_nvrm.kernels.launch import array, compiled, float_of, share
+    from cl_nvrm.noise.kernels.launch import array, compiled, float_of, share
 
 U64, U32, I64, I32, F64, F32 = np.uint64, np.uint32, np.int64, np.int32, np.float64, np.float32
 CHUNK = 1 << 13  # pairs that numpy works on at a time: their intermediates fit into the cache

@@ -1,4 +1,7 @@
-"""``python -m cl_nvrm.perturb``: what weight noise does to the networks of stored runs."""
+"""``python -m cl_nvrm.perturb``: what weight noise does to the networks of stored runs.
+
+``Perturbation`` and ``weight_noise`` can be imported from here, too; they live in ``cl_nvrm.noise``.
+"""
 
 import argparse
 import json
@@ -7,17 +10,26 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
-from cl_nvrm.command import exit_code
 from cl_nvrm.errors import UserError
-from cl_nvrm.labels import labels
-from cl_nvrm.plan import device_named
-from cl_nvrm.store import Store
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cl_nvrm.noise import Perturbation, weight_noise
+
+__all__ = ["Perturbation", "main", "weight_noise"]
 LARGEST = 1000  # beyond, losses overflow
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is asked for: ``--help`` does without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cl_nvrm import noise
+
+    return getattr(noise, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: auto)")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="what stdout gets")
     arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+
+    from cl_nvrm.command import exit_code
+
     return exit_code(lambda errors: _asked(arguments, errors))
 
 
@@ -52,8 +67,14 @@ def _scales(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"must be numbers joined by |, got '{text}'") from problem
 
 
-def _asked(arguments: argparse.Namespace, errors: Console) -> int:
-    from cl_nvrm.stored import Questions, ask, runs_of  # heavy: not needed for --help
+def _asked(arguments: argparse.Namespace, errors: "Console") -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cl_nvrm.labels import labels
+    from cl_nvrm.plan import device_named
+    from cl_nvrm.store import Store
+    from cl_nvrm.stored import Questions, ask, runs_of
 
     if arguments.draws < 2:
         raise UserError(f"--draws must be at least 2, got {arguments.draws}")

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise import Noise, Seed, Stream, law
+from cl_nvrm.noise.laws import Noise, law
+from cl_nvrm.noise.stream import Seed, Stream
 
 
 class Perturbation:

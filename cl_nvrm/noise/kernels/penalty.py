@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_nvrm.kernels.launch import float_bits, launch, numba
+from cl_nvrm.noise.kernels.launch import float_bits, launch, numba
 
 if numba is not None:
-    from cl_nvrm.kernels.launch import array, compiled, float_of, share
+    from cl_nvrm.noise.kernels.launch import array, compiled, float_of, share
 
 CHUNK = 4096  # elements whose value is summed at a time, so that the sum does not depend on the number of threads
 
