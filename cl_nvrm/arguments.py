@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
-from cl_nvrm.spec import Precision
+from cl_nvrm.spec import Precision, catalog
 
 TRACKERS = ("tensorboard", "wandb", "csv")
 

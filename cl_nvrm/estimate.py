@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 
-from cl_nvrm import compose
 from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.evaluate import accuracy_on
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.train import build_benchmark, build_plugins, build_strategy
 
 FEW, MORE = 8, 24  # batches of the two tasks that are timed
@@ -86,4 +85,4 @@ def _shortened(task: TaskData, samples: int) -> TaskData:
 
 
 def _like(spec: RunSpec) -> RunSpec:
-    return replace(spec.cell, strategy=compose.family(spec.strategy), lr=0.0, chosen="")
+    return replace(spec.cell, strategy=grammar.family(spec.strategy), lr=0.0, chosen="")

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from cl_nvrm.arguments import Arguments
 from cl_nvrm.errors import Diverged
-from cl_nvrm.labels import Labels, labels, short_name
 from cl_nvrm.plan import Plan
 from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec.cell_names import Labels, labels, short_name
 from cl_nvrm.store import Store
 from cl_nvrm.track import Tracking
 

@@ -14,12 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cl_nvrm import compose
 from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, grammar
 
 CURVES_A_PANEL = 8
 MARKED_POINTS = 30
@@ -28,7 +27,7 @@ MARKED_POINTS = 30
 def table(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> pd.DataFrame:
     """Return the tidy table of the finished results; ``names`` says what to call each cell."""
     rows = [
-        (compose.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
+        (grammar.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
         for r in results
         for t, row in enumerate(r.accuracy)
         for k, value in enumerate(row)
@@ -60,7 +59,7 @@ def mean_accuracy_curve(runs: pd.DataFrame, title: str) -> Figure:
 def loss_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
     """Draw the mean training loss of each epoch, tasks one after the other, one curve a strategy."""
     rows = [
-        (compose.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, epoch, loss)
+        (grammar.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, epoch, loss)
         for r in results
         if r.status == "done"
         for epoch, loss in enumerate((loss for task in r.losses for loss in task), 1)
@@ -76,7 +75,7 @@ def trace_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], titl
         ends = {t: iteration for t, iteration, _ in r.trace}  # the last of each task is its end
         for t, iteration, row in r.trace if r.status == "done" else ():
             at = t + iteration / ends[t]
-            rows.append((compose.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, at, 100 * row[0]))
+            rows.append((grammar.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, at, 100 * row[0]))
     curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "value"])
     return _curves(curves, "Accuracy on the first task (%)", title, "Tasks learned")
 

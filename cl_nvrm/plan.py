@@ -6,11 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.arguments import Arguments
 from cl_nvrm.errors import UserError
-from cl_nvrm.labels import Labels, labels
-from cl_nvrm.spec import RunSpec
+from cl_nvrm.spec import RunSpec, catalog, grammar
+from cl_nvrm.spec.cell_names import Labels, labels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,12 +34,12 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
 
     Whatever can be wrong with the arguments raises a UserError here, before anything is trained or written.
     """
-    strategies = [terms for text in arguments.strategy for terms in compose.grid(text, arguments.flags)]
+    strategies = [terms for text in arguments.strategy for terms in grammar.grid(text, arguments.flags)]
     left = _check_flags(arguments.flags, strategies, arguments.benchmark)
     if arguments.scheduler and arguments.backend == "loky":
         raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
     device = device_named(arguments.device)
-    term = compose.parse(
+    term = grammar.parse(
         "benchmarks", arguments.benchmark, left | ({"tasks": str(arguments.tasks)} if arguments.tasks else {})
     )
     if arguments.tasks and "tasks" not in term.settings:
@@ -52,7 +51,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
     benchmark = term.make(*([images] if images else []), seed=arguments.seed)
-    families = [compose.family(compose.canonical(terms)) for terms in strategies]
+    families = [grammar.family(grammar.canonical(terms)) for terms in strategies]
     for terms, family in zip(strategies, families, strict=True):
         if arguments.tune and families.count(family) > 1:
             raise UserError(f"--tune chooses the values of {family} itself; give it once, without a|b")
@@ -63,7 +62,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     if arguments.tune and len(arguments.lr or ()) > 1:
         raise UserError("--tune chooses the learning rate itself; give --lr one value to start from, or none")
     recipe = benchmark.recipe
-    optimizer = compose.parse("optimizers", arguments.optimizer or recipe.optimizer)
+    optimizer = grammar.parse("optimizers", arguments.optimizer or recipe.optimizer)
     model = computed(
         benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False
     )
@@ -71,7 +70,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     _check_batches(benchmark, model, arguments.batch_size or recipe.batch_size)
     if arguments.stack == "on" and benchmark.watched:
         raise UserError(f"--stack on: '{term.name}' is watched after every epoch, trial by trial; write --stack auto")
-    schedule = compose.parse("schedules", arguments.schedule or recipe.schedule)
+    schedule = grammar.parse("schedules", arguments.schedule or recipe.schedule)
     schedule.make()
     specs = [
         RunSpec(
@@ -91,7 +90,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
             channels_last=arguments.channels_last,
             compiled=arguments.compile,
         )
-        for strategy in dict.fromkeys(map(compose.canonical, strategies))
+        for strategy in dict.fromkeys(map(grammar.canonical, strategies))
         for lr in arguments.lr or [recipe.lr]
         for seed in range(arguments.seed, arguments.seed + arguments.trials)
     ]
@@ -104,7 +103,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     return Plan(specs, labels(specs), about, device, count, len(benchmark.train))
 
 
-def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...]], benchmark: str) -> dict[str, str]:
+def _check_flags(flags: dict[str, str], strategies: list[tuple[grammar.Term, ...]], benchmark: str) -> dict[str, str]:
     """Return the bare flags that are the benchmark's, as no strategy has them; refuse one that is nobody's."""
     taken = {key for terms in strategies for term in terms for key in term.settings}
     name = benchmark.partition(":")[0].strip().replace("_", "-")
@@ -116,7 +115,7 @@ def _check_flags(flags: dict[str, str], strategies: list[tuple[compose.Term, ...
             with suppress(UserError):
                 if flag in catalog.parameters(catalog.maker("strategies", name)):
                     owners.append(name)
-        given = " and ".join(compose.short(terms) for terms in strategies)
+        given = " and ".join(grammar.short(terms) for terms in strategies)
         if owners:
             raise UserError(f"--{flag} is taken by {', '.join(owners)}, not by {given}; write --strategy {owners[0]}")
         near = difflib.get_close_matches(flag, [*taken, *own, *Arguments.flag_names()], n=1)

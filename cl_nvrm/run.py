@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.arguments import Arguments, parse
 from cl_nvrm.command import exit_code, notes
 from cl_nvrm.errors import UserError
 from cl_nvrm.execute import carry_out, outcome, workers_of
-from cl_nvrm.labels import Labels, setting
 from cl_nvrm.plan import Plan, plan
-from cl_nvrm.spec import RunResult
+from cl_nvrm.spec import RunResult, catalog, grammar
+from cl_nvrm.spec.cell_names import Labels, setting
 from cl_nvrm.store import Store
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _list(kind: str, *, as_json: bool) -> None:
     for name, entry in entries.items():
         print(f"{name}: {entry['summary']}")
         for key, default in entry["parameters"].items():
-            print(f"    {key} = {compose.written(default)}")
+            print(f"    {key} = {grammar.written(default)}")
 
 
 if __name__ == "__main__":

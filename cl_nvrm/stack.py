@@ -18,12 +18,11 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
 from cl_nvrm.errors import Diverged, UserError
 from cl_nvrm.evaluate import Curves, Trace
 from cl_nvrm.plugins.loss_record import LossRecord
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, catalog, grammar
 from cl_nvrm.strategy import Strategy
 from cl_nvrm.train import (
     History,
@@ -117,8 +116,8 @@ def stackable(spec: RunSpec) -> bool:
 
     An optimizer's module says so by ELEMENTWISE.
     """
-    terms = compose.strategy(spec.strategy)
-    optimizer = catalog.maker("optimizers", compose.parse("optimizers", spec.optimizer).name)
+    terms = grammar.strategy(spec.strategy)
+    optimizer = catalog.maker("optimizers", grammar.parse("optimizers", spec.optimizer).name)
     if not getattr(inspect.getmodule(optimizer), "ELEMENTWISE", False):
         return False
     return all(made is None or getattr(made, "elementwise", False) for made in (term.make(seed=0) for term in terms))
@@ -153,7 +152,7 @@ def run_stack(
         raise UserError("a benchmark that is watched after every epoch cannot be stacked; write --stack off")
     together = _side_by_side(benchmarks)
     seeds = {purpose: tuple(run_seeds(spec)[purpose] for spec in specs) for purpose in run_seeds(first)}
-    terms = compose.strategy(first.strategy)
+    terms = grammar.strategy(first.strategy)
 
     def build() -> Training:
         models = [build_model(spec, benchmark, device) for spec, benchmark in zip(specs, benchmarks, strict=True)]

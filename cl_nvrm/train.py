@@ -12,9 +12,8 @@ from avalanche.training.determinism.rng_manager import RNGManager
 from safetensors import SafetensorError
 from torch import nn
 
-from cl_nvrm import compose, data, weights
+from cl_nvrm import data, weights
 from cl_nvrm.benchmark import Benchmark, Seed
-from cl_nvrm.catalog import maker, needs_data
 from cl_nvrm.checkpoint import Checkpoint
 from cl_nvrm.errors import Diverged, MissingData
 from cl_nvrm.evaluate import Curves, Trace, accuracy_on, fingerprint
@@ -22,7 +21,8 @@ from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.plugins.schedule import Schedule
 from cl_nvrm.precision import computed
 from cl_nvrm.provenance import device_name, provenance
-from cl_nvrm.spec import RunResult, RunSpec, Status, derived_seed
+from cl_nvrm.spec import RunResult, RunSpec, Status, derived_seed, grammar
+from cl_nvrm.spec.catalog import maker, needs_data
 from cl_nvrm.strategy import Strategy
 
 
@@ -188,7 +188,7 @@ def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | Non
 
 def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
     """Build the spec's benchmark; MissingData if the data on disk are not those of the spec."""
-    term = compose.parse("benchmarks", spec.benchmark)
+    term = grammar.parse("benchmarks", spec.benchmark)
     images = None
     if needs_data(maker("benchmarks", term.name)):
         images = data.load(spec.dataset, folder=data_dir)
@@ -209,19 +209,19 @@ def run_seeds(spec: RunSpec) -> dict[str, int]:
     """Return the seed of each of the run's purposes; a strategy's depends on its name, not on the others."""
     purposes = ["init", "batches", "training", "benchmark", "optimizer"]
     seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in purposes}
-    names = [term.name for term in compose.strategy(spec.strategy)]
+    names = [term.name for term in grammar.strategy(spec.strategy)]
     return seeds | {f"strategy/{name}": derived_seed(spec.seed, "strategy", name) for name in names}
 
 
 def build_plugins(spec: RunSpec) -> dict[str, Any]:
     """Build a fresh plug-in (or None) for each term of the strategy, by name."""
     seeds = run_seeds(spec)
-    return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in compose.strategy(spec.strategy)}
+    return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in grammar.strategy(spec.strategy)}
 
 
 def schedule_of(spec: RunSpec) -> Schedule | None:
     """Return what changes the learning rate from epoch to epoch, if anything does."""
-    term = compose.parse("schedules", spec.schedule)
+    term = grammar.parse("schedules", spec.schedule)
     return None if term.name == "constant" else Schedule(spec.lr, term.make())
 
 
@@ -259,6 +259,6 @@ def strategy_arguments(
 
 def build_optimizer(spec: RunSpec, model: nn.Module, seed: Seed) -> torch.optim.Optimizer:
     """Build the spec's optimizer over all parameters of the model."""
-    term = compose.parse("optimizers", spec.optimizer)
+    term = grammar.parse("optimizers", spec.optimizer)
     made: torch.optim.Optimizer = term.make(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=seed)
     return made

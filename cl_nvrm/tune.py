@@ -12,11 +12,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
-from cl_nvrm.spec import RunResult, RunSpec, derived_seed
+from cl_nvrm.spec import RunResult, RunSpec, catalog, derived_seed, grammar
 
 LR_RANGE = (100, 10)  # the learning rate of the first trial, divided and multiplied by these
 FIRST_SEED = 1_000_000
@@ -154,7 +153,7 @@ def tune(searches: Sequence[Search], run: Run) -> None:
 def ranges(spec: RunSpec) -> dict[str, Range]:
     """Return what can be searched for a spec, by ``lr`` or ``strategy:parameter``, with its range."""
     found: dict[str, Range] = {"lr": (spec.lr / LR_RANGE[0], spec.lr * LR_RANGE[1])}
-    for term in compose.strategy(spec.strategy):
+    for term in grammar.strategy(spec.strategy):
         for key, limits in catalog.search(catalog.maker("strategies", term.name)).items():
             found[f"{term.name}:{key}"] = limits
     return found
@@ -162,7 +161,7 @@ def ranges(spec: RunSpec) -> dict[str, Range]:
 
 def values(spec: RunSpec, keys: Iterable[str]) -> dict[str, float]:
     """Return the present values of some of a spec's names."""
-    settings = {f"{t.name}:{key}": value for t in compose.strategy(spec.strategy) for key, value in t.settings.items()}
+    settings = {f"{t.name}:{key}": value for t in grammar.strategy(spec.strategy) for key, value in t.settings.items()}
     return {key: float({**settings, "lr": spec.lr}[key]) for key in keys}
 
 
@@ -170,13 +169,13 @@ def with_values(spec: RunSpec, new: dict[str, float]) -> RunSpec:
     """Return the spec with other values."""
     terms = tuple(
         replace(t, settings={key: new.get(f"{t.name}:{key}", value) for key, value in t.settings.items()})
-        for t in compose.strategy(spec.strategy)
+        for t in grammar.strategy(spec.strategy)
     )
-    return replace(spec, strategy=compose.canonical(terms), lr=new.get("lr", spec.lr))
+    return replace(spec, strategy=grammar.canonical(terms), lr=new.get("lr", spec.lr))
 
 
 def _held_out(benchmark: str, holdout: int) -> str:
-    term = compose.parse("benchmarks", benchmark)
+    term = grammar.parse("benchmarks", benchmark)
     if "holdout" not in term.settings:
         raise UserError(f"--tune: the benchmark '{term.name}' has no parameter 'holdout'")
     return str(replace(term, settings={**term.settings, "holdout": holdout}))

@@ -38,16 +38,15 @@ def _no_outside(request, monkeypatch):
 @pytest.fixture
 def toy_spec():
     """Make the spec of a short toy run: toy_spec("ewc+nvrm", seed=1, benchmark="toy:heads=true")."""
-    from cl_nvrm import compose
-    from cl_nvrm.spec import RunSpec
+    from cl_nvrm.spec import RunSpec, grammar
 
     def make(strategy="naive", benchmark="toy", optimizer="adam", **changes):
         values = {"seed": 0, "epochs": 2, "batch_size": 32, "lr": 3e-3, "weight_decay": 0.0}
         values |= {"dataset": "synthetic", "dataset_sha256": ""} | changes
         return RunSpec(
-            strategy=compose.canonical(compose.strategy(strategy)),
-            benchmark=str(compose.parse("benchmarks", benchmark)),
-            optimizer=str(compose.parse("optimizers", optimizer)),
+            strategy=grammar.canonical(grammar.strategy(strategy)),
+            benchmark=str(grammar.parse("benchmarks", benchmark)),
+            optimizer=str(grammar.parse("optimizers", optimizer)),
             **values,
         )
 
@@ -83,7 +82,7 @@ def train_toy():
         epochs=1,
         **more,
     ):
-        from cl_nvrm import catalog
+        from cl_nvrm.spec import catalog
         from cl_nvrm.strategy import Strategy
 
         benchmark = benchmark or catalog.maker("benchmarks", "toy")(tasks=tasks, heads=heads, samples=128, seed=0)

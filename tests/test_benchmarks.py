@@ -5,9 +5,9 @@ import torch
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.data.images import Images, RawImages
 from cl_nvrm.errors import UserError
+from cl_nvrm.spec import catalog, grammar
 
 SMALL = {"permuted-mnist": "width=16", "split-mnist": "width=16", "toy": "samples=64"}
 ONE_TASK = "model=mlp(width=16,depth=1)"
@@ -29,7 +29,7 @@ def build(images):
         if name in ITS_OWN:
             pytest.importorskip("torch_geometric")
         own = (SMALL | ITS_OWN).get(name, ONE_TASK)
-        term = compose.parse("benchmarks", f"{name}:{own}{settings}")
+        term = grammar.parse("benchmarks", f"{name}:{own}{settings}")
         needed = catalog.needs_data(catalog.maker("benchmarks", name))
         return term.make(*([images] if needed else []), seed=seed)
 
@@ -98,7 +98,7 @@ MISFITS = ["permuted-mnist:tasks=0", "split-mnist:tasks=3", "split-mnist:width=0
 
 @pytest.mark.parametrize("text", [*MISFITS, "permuted-mnist:subset=400", "toy:samples=1"])
 def test_sizes_that_do_not_fit_are_refused(text, images):
-    term = compose.parse("benchmarks", text)
+    term = grammar.parse("benchmarks", text)
     with pytest.raises(UserError, match=term.name):
         term.make(*([images] if term.name != "toy" else []), seed=0)
 

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
+from cl_nvrm.spec import catalog
 
 PLUGIN = '"""A stranger\'s strategy."""\n\n\ndef plugin(*, strength: float = 0.5) -> None: ...\n'
 
@@ -57,14 +57,14 @@ def test_a_broken_file_is_named_and_hides_no_other(strangers, cli, text, says):
 
 
 def test_annotations_kept_as_texts_still_give_the_choices(strangers):
-    from cl_nvrm import compose
+    from cl_nvrm.spec import grammar
 
     (strangers / "later.py").write_text(
         "from __future__ import annotations\nfrom typing import Literal\n\n\n"
         "def plugin(*, a: Literal['x', 'y'] = 'x') -> None: ...\n"
     )
     with pytest.raises(UserError, match="one of x, y, got 'z'"):
-        compose.strategy("later:a=z")
+        grammar.strategy("later:a=z")
 
 
 def test_two_files_of_one_name_are_refused(strangers):
@@ -93,7 +93,7 @@ def test_names_are_known_without_importing_torch():
 def test_the_folder_variable_is_read(tmp_path):
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "via_variable.py").write_text(PLUGIN)
-    code = "from cl_nvrm import catalog; print(catalog.names('strategies'))"
+    code = "from cl_nvrm.spec import catalog; print(catalog.names('strategies'))"
     out = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

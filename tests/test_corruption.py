@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_nvrm import compose, data
+from cl_nvrm import data
 from cl_nvrm.data import Images
 from cl_nvrm.errors import UserError
 from cl_nvrm.evaluate import Curves, accuracy_on
@@ -18,6 +18,7 @@ from cl_nvrm.generalization.corruption import (
 )
 from cl_nvrm.generalization.randomisation import KINDS
 from cl_nvrm.models.mlp import MLP
+from cl_nvrm.spec import grammar
 
 TRUE = torch.arange(20_000) % 10
 SMALL = "model=mlp(width=8,depth=1)"
@@ -34,7 +35,7 @@ def images():
 
 
 def build(images, settings, seed=0):
-    return compose.parse("benchmarks", f"random-labels:{SMALL},{settings}").make(images, seed=seed)
+    return grammar.parse("benchmarks", f"random-labels:{SMALL},{settings}").make(images, seed=seed)
 
 
 def everything(task):
@@ -228,7 +229,7 @@ def test_what_cannot_be_is_refused(images, settings, says):
 
 def test_inception_trains_ten_times_as_fast_and_the_others_by_the_papers_rate(images):
     rates = [
-        compose.parse("benchmarks", f"random-labels:model={name}").make(images, seed=0).recipe.lr
+        grammar.parse("benchmarks", f"random-labels:model={name}").make(images, seed=0).recipe.lr
         for name in ("mlp", "small-alexnet", "small-inception")
     ]
     assert rates == [0.01, 0.01, 0.1]
@@ -236,7 +237,7 @@ def test_inception_trains_ten_times_as_fast_and_the_others_by_the_papers_rate(im
 
 def test_the_learning_rate_falls_by_a_twentieth_an_epoch(images):
     recipe = build(images, "p=1").recipe
-    factor = compose.parse("schedules", recipe.schedule).make()
+    factor = grammar.parse("schedules", recipe.schedule).make()
     rates = [factor(epoch / recipe.epochs) for epoch in range(recipe.epochs)]
     assert np.divide(rates[1:], rates[:-1]) == pytest.approx(0.95, abs=1e-4)
 
@@ -271,7 +272,7 @@ def fitted():
     def run(settings, weight_decay=0.0):
         key = (settings, weight_decay)
         if key not in found:
-            benchmark = compose.parse("benchmarks", f"random-labels:subset=200,{settings}").make(digits, seed=0)
+            benchmark = grammar.parse("benchmarks", f"random-labels:subset=200,{settings}").make(digits, seed=0)
             curves = Curves(benchmark.watched[1:])
             torch.manual_seed(0)
             model = MLP(784, 10, width=128, depth=1)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cl_nvrm import compose, train
+from cl_nvrm import train
 from cl_nvrm.analysis.metrics import summary
 from cl_nvrm.benchmark import TaskData, Watched
 from cl_nvrm.evaluate import accuracy_on, shares_right
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.stack import run_stack
 from cl_nvrm.train import run_one
 
@@ -26,11 +26,11 @@ def noisy_spec():
     def make(strategy="naive", benchmark=NOISY, **changes):
         values = {"seed": 0, "epochs": 12, "batch_size": 32, "lr": 0.05, "weight_decay": 0.0} | changes
         return RunSpec(
-            strategy=compose.canonical(compose.strategy(strategy)),
-            benchmark=str(compose.parse("benchmarks", benchmark)),
+            strategy=grammar.canonical(grammar.strategy(strategy)),
+            benchmark=str(grammar.parse("benchmarks", benchmark)),
             dataset="digits",
             dataset_sha256=images.sha256,
-            optimizer=str(compose.parse("optimizers", "sgd:momentum=0.9")),
+            optimizer=str(grammar.parse("optimizers", "sgd:momentum=0.9")),
             **values,
         )
 

@@ -225,7 +225,7 @@ def test_a_huge_alpha_keeps_the_features_where_they_were(train_toy):
         train_toy([FeatureDistillationPlugin(alpha), distance], tasks=2, epochs=3)
         return distance.moved
 
-    from cl_nvrm import catalog
+    from cl_nvrm.spec import catalog
 
     x = catalog.maker("benchmarks", "toy")(tasks=2, samples=128, seed=0).train[1].images
     assert moved(1e3) < 0.05 * moved(0.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cl_nvrm import catalog, compose, data
+from cl_nvrm import data
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.benchmark import Watched
 from cl_nvrm.errors import UserError
@@ -16,7 +16,7 @@ from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
-from cl_nvrm.spec import RunSpec
+from cl_nvrm.spec import RunSpec, catalog, grammar
 from cl_nvrm.state import Packer
 from cl_nvrm.train import run_one
 
@@ -167,11 +167,11 @@ def spec():
         values = {"seed": 0, "epochs": 40, "batch_size": 32, "lr": 0.03, "weight_decay": 0.0} | changes
         benchmark = "random-labels:subset=600,p=0.5,validation=200,model=mlp(width=128,depth=1)"
         return RunSpec(
-            strategy=compose.canonical(compose.strategy(strategy)),
-            benchmark=str(compose.parse("benchmarks", benchmark)),
+            strategy=grammar.canonical(grammar.strategy(strategy)),
+            benchmark=str(grammar.parse("benchmarks", benchmark)),
             dataset="digits",
             dataset_sha256=images.sha256,
-            optimizer=str(compose.parse("optimizers", "sgd:momentum=0.9")),
+            optimizer=str(grammar.parse("optimizers", "sgd:momentum=0.9")),
             **values,
         )
 

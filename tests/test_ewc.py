@@ -183,8 +183,8 @@ def test_online_mode_keeps_the_latest_anchor_and_a_decayed_sum(train_toy):
 
     ewc, keep = EWCPlugin(5.0, mode="online", decay=0.5, samples=0), Keep()
     _, model = train_toy([ewc, keep], tasks=2)
-    from cl_nvrm import catalog
     from cl_nvrm.plugins.fisher import diagonal_fisher
+    from cl_nvrm.spec import catalog
 
     benchmark = catalog.maker("benchmarks", "toy")(tasks=2, samples=128, seed=0)
     new = diagonal_fisher(model, benchmark.train[1].batches(128), "exact")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from cl_nvrm import compose, data
+from cl_nvrm import data
 from cl_nvrm.analysis.fitting import TimeToFit, time_to_fit
-from cl_nvrm.labels import labels
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, grammar
+from cl_nvrm.spec.cell_names import labels
 from cl_nvrm.study.fitting import curves, shares
 from cl_nvrm.train import run_one
 
@@ -62,14 +62,14 @@ def test_a_level_that_is_none_is_refused(result, level):
 @pytest.mark.parametrize(("strategy", "passes"), [("naive", 1), ("sam", 2)])
 def test_gradients_of_a_run_are_those_of_its_batches(strategy, passes):
     spec = RunSpec(
-        strategy=compose.canonical(compose.strategy(strategy)),
-        benchmark=str(compose.parse("benchmarks", "random-labels:subset=100,p=0,model=mlp(width=64,depth=1)")),
+        strategy=grammar.canonical(grammar.strategy(strategy)),
+        benchmark=str(grammar.parse("benchmarks", "random-labels:subset=100,p=0,model=mlp(width=64,depth=1)")),
         dataset="digits",
         dataset_sha256=data.load("digits").sha256,
         seed=0,
         epochs=14,
         batch_size=30,
-        optimizer=str(compose.parse("optimizers", "sgd:momentum=0.9")),
+        optimizer=str(grammar.parse("optimizers", "sgd:momentum=0.9")),
         lr=0.05,
         weight_decay=0.0,
     )

@@ -5,8 +5,8 @@ import pytest
 
 from cl_nvrm.analysis.comparisons import Cell, cells, comparisons, less_one_term, pairs
 from cl_nvrm.analysis.frontier import at_equal_plasticity, families, front, kept_at, levels, mean_point
-from cl_nvrm.labels import labels, setting
 from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec.cell_names import labels, setting
 
 SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
 
@@ -136,9 +136,9 @@ def test_less_one_term_by_name_and_value():
 
 
 def test_labels_tell_cells_apart_by_what_differs_and_nothing_else():
-    from cl_nvrm import compose
+    from cl_nvrm.spec import grammar
 
-    ewc = compose.canonical(compose.strategy("ewc:lambda=30"))
+    ewc = grammar.canonical(grammar.strategy("ewc:lambda=30"))
     plain, other = replace(SPEC, strategy=ewc), replace(SPEC, strategy=ewc, lr=1e-4)
     assert list(labels([plain, replace(plain, seed=4)]).values()) == ["ewc:lambda=30"]
     assert list(labels([plain, other]).values()) == ["ewc:lambda=30, lr 0.001", "ewc:lambda=30, lr 0.0001"]

@@ -8,7 +8,6 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch.nn.functional import cross_entropy
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.analysis.complexity import features, intra_class_variance
 from cl_nvrm.checkpoint import Checkpoint
 from cl_nvrm.errors import UserError
@@ -18,6 +17,7 @@ from cl_nvrm.noise import weight_noise
 from cl_nvrm.plugins.fisher import diagonal_fisher
 from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
+from cl_nvrm.spec import catalog, grammar
 from cl_nvrm.stack import run_stack
 from cl_nvrm.train import run_one
 
@@ -226,7 +226,7 @@ def test_the_responses_that_are_heard_are_those_of_the_nodes_asked_for(network, 
 
 @each_kind
 def test_nsr_on_a_hidden_layer_adds_the_variance_within_classes_there(train_toy, graph_spec, kind):
-    made = compose.parse("benchmarks", graph_spec(settings=f",network={kind}").benchmark).make(seed=0)
+    made = grammar.parse("benchmarks", graph_spec(settings=f",network={kind}").benchmark).make(seed=0)
     added, means, model = [], [], made.model()
 
     class Look(SupervisedPlugin):
@@ -298,7 +298,7 @@ def test_it_overfits_at_the_recipe_and_the_edges_matter():
     pytest.importorskip("torch_geometric")
     shares = []
     for settings in ("", ":degree=0"):
-        made = compose.parse("benchmarks", f"community-graph{settings}").make(seed=0)
+        made = grammar.parse("benchmarks", f"community-graph{settings}").make(seed=0)
         torch.manual_seed(0)
         model, (x, y, _) = made.model(), made.train[0].gather(torch.arange(120))
         optimizer = torch.optim.Adam(model.parameters(), lr=made.recipe.lr)
@@ -318,7 +318,7 @@ def test_weight_noise_and_sam_leave_weights_and_graph_as_they_were(network, trai
     with weight_noise(model, 0.1):
         noisy = model(node(0))
     assert equal(bits(model), before) and not torch.equal(model(node(0)), noisy)
-    made = compose.parse("benchmarks", graph_spec(settings=f",network={kind}").benchmark).make(seed=0)
+    made = grammar.parse("benchmarks", graph_spec(settings=f",network={kind}").benchmark).make(seed=0)
     model = made.model()
     before, kept = bits(model), [t.clone() for t in model.buffers()]
     train_toy(
@@ -334,7 +334,7 @@ def test_trials_are_not_stacked(graph_spec):
 
 @each_kind
 def test_a_checkpoint_has_the_weights_alone_and_goes_on_to_the_same_bits(train_toy, graph_spec, tmp_path, kind):
-    made = compose.parse("benchmarks", graph_spec(settings=f",network={kind}").benchmark).make(seed=0)
+    made = grammar.parse("benchmarks", graph_spec(settings=f",network={kind}").benchmark).make(seed=0)
     plugin = NSRPlugin(layer="responses.0")
     strategy, model = train_toy([plugin], benchmark=made)
     Checkpoint(tmp_path / "state", strategy, [plugin], keep_optimizer=True).save({})
@@ -363,7 +363,7 @@ def test_without_the_package_the_benchmark_is_listed_and_says_what_to_install(cl
 def test_settings_that_will_not_do_are_refused(settings):
     pytest.importorskip("torch_geometric")
     with pytest.raises(UserError, match=settings.partition("=")[0]):
-        compose.parse("benchmarks", f"community-graph:{settings}").make(seed=0)
+        grammar.parse("benchmarks", f"community-graph:{settings}").make(seed=0)
 
 
 def test_a_network_on_a_graph_is_no_model_of_images():

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from cl_nvrm import compose, data
+from cl_nvrm import data
 from cl_nvrm.analysis.convexity import convexity, pairs
 from cl_nvrm.benchmark import TaskData
-from cl_nvrm.catalog import maker
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.ioc import InputOutputConvex
 from cl_nvrm.optim import NVRM, PSGD
@@ -19,7 +18,8 @@ from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.psgd import PSGDPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.precision import computed
-from cl_nvrm.spec import RunSpec
+from cl_nvrm.spec import RunSpec, grammar
+from cl_nvrm.spec.catalog import maker
 from cl_nvrm.stack import stacked
 from cl_nvrm.strategy import constrain
 from cl_nvrm.train import run_one
@@ -335,11 +335,11 @@ def ioc_spec(digits):
         values = {"seed": 0, "epochs": 6, "batch_size": 50, "lr": 3e-3, "weight_decay": 0.0} | changes
         optimizer = values.pop("optimizer", "adam")
         return RunSpec(
-            strategy=compose.canonical(compose.strategy(strategy)),
-            benchmark=str(compose.parse("benchmarks", f"noisy-mnist:model={model},subset={subset}{more}")),
+            strategy=grammar.canonical(grammar.strategy(strategy)),
+            benchmark=str(grammar.parse("benchmarks", f"noisy-mnist:model={model},subset={subset}{more}")),
             dataset="digits",
             dataset_sha256=digits.sha256,
-            optimizer=str(compose.parse("optimizers", optimizer)),
+            optimizer=str(grammar.parse("optimizers", optimizer)),
             **values,
         )
 
@@ -354,7 +354,7 @@ def trained(ioc_spec, tmp_path):
         spec = ioc_spec(*arguments, **changes)
         result = run_one(spec, keep_weights=tmp_path / "weights")
         assert result.status == "done", result.error
-        network = compose.nested("models", changes.get("model", MODEL)).make((1, 28, 28), 10)
+        network = grammar.nested("models", changes.get("model", MODEL)).make((1, 28, 28), 10)
         model = computed(network, precision=spec.precision, channels_last=spec.channels_last, compiled=False)
         with torch.no_grad():
             for weight in model.parameters():

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.data import Images
 from cl_nvrm.errors import UserError
 from cl_nvrm.generalization.label_noise import SUPERCLASSES, class_map, flipped, matrix_from, transition
+from cl_nvrm.spec import catalog, grammar
 
 TRUE = torch.arange(50_000) % 10
 RATES = [0.0, 0.2, 0.4, 0.45, 1.0]
@@ -115,7 +115,7 @@ def images():
 
 
 def build(images, text, seed=0):
-    return compose.parse("benchmarks", text).make(images, seed=seed)
+    return grammar.parse("benchmarks", text).make(images, seed=seed)
 
 
 NOISY = [name for name in catalog.names("benchmarks") if name.startswith("noisy")]
@@ -160,9 +160,9 @@ def test_a_changed_matrix_file_is_noticed(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = torch.eye(10).tolist()
     (tmp_path / "m.txt").write_text("\n".join(" ".join(map(str, row)) for row in rows))
-    term = compose.parse("benchmarks", "noisy-mnist:noise=m.txt")
+    term = grammar.parse("benchmarks", "noisy-mnist:noise=m.txt")
     assert "noise=m.txt@" in str(term)
-    assert compose.parse("benchmarks", str(term)) == term
+    assert grammar.parse("benchmarks", str(term)) == term
     assert term.make(images, seed=0).diagnostics["flip_rate"] == 0
     rows[0], rows[1] = rows[1], rows[0]
     (tmp_path / "m.txt").write_text("\n".join(" ".join(map(str, row)) for row in rows))
@@ -181,7 +181,7 @@ def test_rounding_favours_no_class():
 def test_a_file_named_like_a_kind_of_noise_is_not_it(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairflip").write_text("nonsense")
-    term = compose.parse("benchmarks", "noisy-mnist")
+    term = grammar.parse("benchmarks", "noisy-mnist")
     assert term.settings["noise"] == "pairflip"
     assert term.make(images, seed=0).diagnostics["flip_rate"] == 0.4
 
@@ -191,7 +191,7 @@ def test_a_digest_that_does_not_fit_is_refused(images, tmp_path, monkeypatch, te
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.txt").write_text("\n".join(" ".join(map(str, row)) for row in torch.eye(10).tolist()))
     with pytest.raises(UserError, match=r"No noise|changed since"):
-        compose.parse("benchmarks", f"noisy-mnist:{text}").make(images, seed=0)
+        grammar.parse("benchmarks", f"noisy-mnist:{text}").make(images, seed=0)
 
 
 def test_characters_are_not_mirrored_and_pictures_are(images):

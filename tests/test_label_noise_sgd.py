@@ -12,7 +12,6 @@ from avalanche.training.supervised import Naive
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.analysis.implicit import implicit_regulariser
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
@@ -23,6 +22,7 @@ from cl_nvrm.plugins.psgd import PSGDPlugin
 from cl_nvrm.plugins.rehearsal import AGEMPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
+from cl_nvrm.spec import catalog, grammar
 from cl_nvrm.stack import run_stack, stackable
 from cl_nvrm.strategy import Strategy
 from cl_nvrm.train import run_one
@@ -365,11 +365,11 @@ def test_each_of_the_two_strategies_has_parameters_with_an_effect_alone():
         ("label-noise", "rate=0.2", "sigma=0.2"),
         ("squared-label-noise", "law=gaussian", "rate=0.2"),
     ):
-        compose.strategy(f"{name}:{own}")
+        grammar.strategy(f"{name}:{own}")
         with pytest.raises(UserError):
-            compose.strategy(f"{name}:{other}")
+            grammar.strategy(f"{name}:{other}")
         for searched in catalog.search(catalog.maker("strategies", name)):
-            compose.strategy(f"{name}:{searched}=0.2")
+            grammar.strategy(f"{name}:{searched}=0.2")
 
 
 def test_fresh_noise_on_the_squared_loss_lowers_the_regulariser_of_a_network_that_fits(train_toy):

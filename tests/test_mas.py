@@ -7,12 +7,12 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import nn
 
-from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.plugins.l2 import L2Plugin
 from cl_nvrm.plugins.mas import MASPlugin, output_sensitivity
 from cl_nvrm.plugins.nvrm import NVRMPlugin
+from cl_nvrm.spec import catalog
 from cl_nvrm.stack import run_stack, stackable, stacked
 from cl_nvrm.train import run_one
 

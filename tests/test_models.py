@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from cl_nvrm import catalog
+from cl_nvrm.spec import catalog
 
 CIFAR = (3, 32, 32)
 OWN = {"mobilenetv2", "resnet18", "resnet34", "small-alexnet", "small-cnn", "small-inception", "vgg16"}

@@ -12,7 +12,6 @@ from avalanche.training.supervised import Naive
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from cl_nvrm import catalog
 from cl_nvrm.analysis.complexity import features, intra_class_variance
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
@@ -20,6 +19,7 @@ from cl_nvrm.noise import Perturbation
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
+from cl_nvrm.spec import catalog
 from cl_nvrm.train import run_one
 
 LAYERS = {"logits": "heads.0", "trunk.1": "trunk.1", "trunk.2": "trunk.2"}  # two names of one tensor; linear; ReLU
@@ -63,7 +63,7 @@ class Batches(SupervisedPlugin):
 
 def uneven(samples=76):
     """One task whose last batch of 32 has 12 samples."""
-    from cl_nvrm import catalog
+    from cl_nvrm.spec import catalog
 
     return catalog.maker("benchmarks", "toy")(tasks=1, samples=samples, seed=0)
 

@@ -241,7 +241,7 @@ def test_batch_norm_statistics_can_be_recalibrated_with_clean_weights(train_toy)
         _, model = train_toy([NVRMPlugin(0.5, batch_norm=policy)], model=with_batch_norm(), **still)
         variances[policy] = model[1].running_var.clone()
         assert model[1].momentum == 0.1
-    from cl_nvrm import catalog
+    from cl_nvrm.spec import catalog
 
     data = catalog.maker("benchmarks", "toy")(tasks=2, heads=False, samples=128, seed=0).train[0]
     clean = with_batch_norm()[0](data.images).detach()

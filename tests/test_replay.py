@@ -9,7 +9,6 @@ import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import GDumbPlugin
 
-from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
 from cl_nvrm.optim.nvrm_adam import NVRMAdam
 from cl_nvrm.optim.nvrm_sgd import NVRMSGD
@@ -17,6 +16,7 @@ from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.rehearsal import AGEMPlugin, ReplayPlugin
 from cl_nvrm.plugins.si import SIPlugin
+from cl_nvrm.spec import catalog
 from cl_nvrm.train import run_one
 
 KINDS = {"replay": ReplayPlugin, "agem": AGEMPlugin}

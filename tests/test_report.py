@@ -18,10 +18,10 @@ EVIL = '<img src=x onerror="alert(1)">&</script>'
 
 
 def runs(seeds=10, strategies=STRATEGIES, lrs=(1e-3,), tasks=5):
-    from cl_nvrm import compose
+    from cl_nvrm.spec import grammar
 
     for number, strategy in enumerate(strategies):
-        text = compose.canonical(compose.strategy(strategy))
+        text = grammar.canonical(grammar.strategy(strategy))
         for lr in lrs:
             for seed in range(seeds):
                 spec = RunSpec(text, "permuted-mnist:tasks=5", "mnist", "0", seed, 1, 256, "adam", lr, 0.0)

@@ -341,7 +341,7 @@ def test_weights_without_a_gradient_are_untouched(make):
             seen.append([unused.detach().clone(), frozen.detach().clone()])
             return used(x)
 
-    from cl_nvrm import catalog
+    from cl_nvrm.spec import catalog
 
     benchmark = catalog.maker("benchmarks", "toy")(tasks=1, samples=128, seed=0)
     strategy = Strategy(

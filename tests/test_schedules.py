@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import pytest
 
-from cl_nvrm import catalog, compose
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.schedule import Schedule
+from cl_nvrm.spec import catalog, grammar
 from cl_nvrm.train import run_one, schedule_of
 
 
 def made(text):
-    return compose.parse("schedules", text).make()
+    return grammar.parse("schedules", text).make()
 
 
 @pytest.mark.parametrize("name", catalog.names("schedules"))

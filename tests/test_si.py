@@ -104,7 +104,7 @@ def test_the_path_integral_is_the_decrease_of_the_loss_at_small_steps(train_toy)
         def after_training_exp(self, strategy, **kwargs):
             self.drop = self.first - self.loss(strategy)
 
-    from cl_nvrm import catalog
+    from cl_nvrm.spec import catalog
 
     benchmark = catalog.maker("benchmarks", "toy")(tasks=1, samples=32, seed=0)  # one batch: full-batch descent
     si, total = SIPlugin(1.0), Total()

@@ -5,12 +5,13 @@ import itertools
 import pytest
 import torch
 
-from cl_nvrm import catalog, compose, data
+from cl_nvrm import data
 from cl_nvrm.errors import UserError
+from cl_nvrm.spec import catalog, grammar
 from cl_nvrm.train import run_one
 
 NAMES = catalog.names("strategies")
-PAIRS = ["+".join(pair) for pair in itertools.combinations([n for n in NAMES if n != compose.NEUTRAL], 2)]
+PAIRS = ["+".join(pair) for pair in itertools.combinations([n for n in NAMES if n != grammar.NEUTRAL], 2)]
 # SAM's second pass cannot repeat what these add to the loss, and says so.
 REFUSED = {
     "+".join(sorted((sam, other)))
@@ -59,7 +60,7 @@ def test_what_cannot_be_combined_is_refused(strategy, benchmark, spec_of):
 @pytest.mark.parametrize("strategy", NAMES)
 def test_it_leaves_the_global_random_state_to_the_run(strategy):
     """Building a plug-in draws nothing: its randomness is its own."""
-    (term,) = compose.strategy(strategy)
+    (term,) = grammar.strategy(strategy)
     before = torch.get_rng_state()
     term.make(seed=0)
     assert torch.equal(torch.get_rng_state(), before)
@@ -67,14 +68,14 @@ def test_it_leaves_the_global_random_state_to_the_run(strategy):
 
 @pytest.mark.parametrize("strategy", NAMES)
 def test_two_plug_ins_share_no_state(strategy):
-    (term,) = compose.strategy(strategy)
+    (term,) = grammar.strategy(strategy)
     one, other = term.make(seed=0), term.make(seed=0)
     assert one is None or one is not other
 
 
 @pytest.mark.parametrize("strategy", [name for name in NAMES if name != "early-stopping"])
 def test_its_weights_are_clean_whenever_they_are_evaluated(strategy, train_toy):
-    (term,) = compose.strategy(strategy)
+    (term,) = grammar.strategy(strategy)
     plugin = term.make(seed=0)
     run, model = train_toy([p for p in [plugin] if p is not None])
     perturbation = getattr(plugin, "perturbation", None)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cl_nvrm import catalog
 from cl_nvrm.bench.timing import Setting
 from cl_nvrm.bench.work import spec
 from cl_nvrm.evaluate import accuracy_on
+from cl_nvrm.spec import catalog
 from cl_nvrm.train import build_benchmark, run_one
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cl_nvrm import catalog
 from cl_nvrm.errors import UserError
-from cl_nvrm.spec import RunResult
+from cl_nvrm.spec import RunResult, catalog
 from cl_nvrm.train import build_benchmark
 from cl_nvrm.tune import FIRST_SEED, Budget, Search, ranges, tune
 

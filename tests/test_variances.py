@@ -2,8 +2,8 @@
 
 import pytest
 
-from cl_nvrm.labels import labels
 from cl_nvrm.spec import RunResult
+from cl_nvrm.spec.cell_names import labels
 from cl_nvrm.study.variances import curves, recorded
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cl_nvrm import compose
 from cl_nvrm.analysis.metrics import METRICS, summary
 from cl_nvrm.analysis.stats import Comparison, compare, holm
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, grammar
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def comparisons(of: Sequence[Cell], metric_names: Sequence[str]) -> list[Paired]
 
 def less_one_term(whole: str, part: str) -> bool:
     """Return whether ``part`` is the sum ``whole`` without one of its terms."""
-    terms, fewer = (set(compose.PLUS.split(text)) - {compose.NEUTRAL} for text in (whole, part))
+    terms, fewer = (set(grammar.PLUS.split(text)) - {grammar.NEUTRAL} for text in (whole, part))
     return fewer < terms and len(terms) == len(fewer) + 1
 
 
@@ -110,5 +109,5 @@ def but_for_values(spec: RunSpec) -> RunSpec:
 def _less_one_term(whole: RunSpec, part: RunSpec) -> bool:
     if whole.chosen and part.chosen:  # each has its own values, by the same search
         alike = but_for_values(whole) == but_for_values(part)
-        return alike and less_one_term(compose.family(whole.strategy), compose.family(part.strategy))
+        return alike and less_one_term(grammar.family(whole.strategy), grammar.family(part.strategy))
     return replace(whole, strategy=part.strategy) == part and less_one_term(whole.strategy, part.strategy)

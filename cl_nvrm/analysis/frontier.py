@@ -11,11 +11,10 @@ from itertools import product
 
 import numpy as np
 
-from cl_nvrm import compose
 from cl_nvrm.analysis.comparisons import Cell, but_for_values, less_one_term
 from cl_nvrm.analysis.stats import Comparison, compare, holm
-from cl_nvrm.labels import labels
-from cl_nvrm.spec import RunSpec
+from cl_nvrm.spec import RunSpec, grammar
+from cl_nvrm.spec.cell_names import labels
 
 PLASTICITY, STABILITY = "learning accuracy", "kept accuracy"
 FEWEST_SETTINGS = 3
@@ -44,7 +43,7 @@ def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
     found: dict[RunSpec, list[Cell]] = {}
     for cell in of:
         if cell.values(STABILITY) and len(cell.done) == len(cell.results):
-            key = replace(but_for_values(cell.spec), strategy=compose.family(cell.spec.strategy))
+            key = replace(but_for_values(cell.spec), strategy=grammar.family(cell.spec.strategy))
             found.setdefault(key, []).append(cell)
     names = labels(found)
     return {names[key]: group for key, group in found.items()}
@@ -114,7 +113,7 @@ def at_equal_plasticity(by_family: dict[str, list[Cell]]) -> list[AtEqualPlastic
     for whole, part in product(names, names):
         first, second = by_family[whole][0].spec, by_family[part][0].spec
         if (
-            less_one_term(compose.family(first.strategy), compose.family(second.strategy))
+            less_one_term(grammar.family(first.strategy), grammar.family(second.strategy))
             and (whole, part) not in chosen
         ):
             chosen.append((whole, part))

@@ -6,11 +6,11 @@ from typing import Any
 
 from avalanche.core import SupervisedPlugin
 
-from cl_nvrm import compose, data
+from cl_nvrm import data
 from cl_nvrm.bench.timing import Setting
 from cl_nvrm.benchmark import Benchmark
 from cl_nvrm.plugins.loss_record import LossRecord
-from cl_nvrm.spec import RunSpec
+from cl_nvrm.spec import RunSpec, grammar
 from cl_nvrm.strategy import Strategy
 from cl_nvrm.train import build_benchmark, build_plugins, build_strategy
 
@@ -66,17 +66,17 @@ def spec(setting: Setting, strategy: str, *, tasks: int, subset: int = 0, seed: 
 def of_benchmark(setting: Setting, text: str, strategy: str, *, subset: int, seed: int = 0) -> RunSpec:
     """Return the spec of a run of one epoch, otherwise by the benchmark's recipe, on at most ``subset`` images."""
     found = images(setting)
-    benchmark = compose.parse("benchmarks", f"{text},subset={min(subset, len(found.train_y))}")
+    benchmark = grammar.parse("benchmarks", f"{text},subset={min(subset, len(found.train_y))}")
     recipe = benchmark.make(found, seed=0).recipe
     return RunSpec(
-        strategy=compose.canonical(compose.strategy(strategy)),
+        strategy=grammar.canonical(grammar.strategy(strategy)),
         benchmark=str(benchmark),
         dataset=found.name,
         dataset_sha256=found.sha256,
         seed=seed,
         epochs=1,
         batch_size=recipe.batch_size,
-        optimizer=str(compose.parse("optimizers", recipe.optimizer)),
+        optimizer=str(grammar.parse("optimizers", recipe.optimizer)),
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
     )

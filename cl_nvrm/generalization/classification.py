@@ -6,12 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_nvrm import compose
 from cl_nvrm.benchmark import Benchmark, Recipe, TaskData, Watched, chosen_rows
 from cl_nvrm.data import Images
 from cl_nvrm.generalization.augment import CropFlip, per_pixel
 from cl_nvrm.generalization.label_noise import flipped, transition
-from cl_nvrm.spec import derived_seed
+from cl_nvrm.spec import derived_seed, grammar
 
 Normalise = Literal["channel", "pixel"]
 NOT_MIRRORED = ("mnist", "kmnist", "digits")  # a mirrored character is another one, or none
@@ -55,7 +54,7 @@ def classification(
     Watched after every epoch: ``test accuracy``; ``training accuracy``, against the given labels; of the flipped
     samples, ``memorised``, the share predicted as their wrong label says, and ``corrected``, as the true one does.
     """
-    network = compose.nested("models", model)
+    network = grammar.nested("models", model)
     train_rows, (test_x, test_y, test_rows) = chosen_rows(images, subset, holdout)
     matrix = transition(noise, rate, images.classes, images.name)
     flips_seed = noise_seed if noise_seed >= 0 else seed

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_nvrm import compose
 from cl_nvrm.benchmark import Benchmark, Recipe, TaskData, Watched, chosen_rows
 from cl_nvrm.data import Images
 from cl_nvrm.errors import UserError
@@ -24,7 +23,7 @@ from cl_nvrm.generalization.corruption import (
     random_pixels,
     whitened,
 )
-from cl_nvrm.spec import derived_seed
+from cl_nvrm.spec import derived_seed, grammar
 
 Corruption = Literal["labels", "shuffled-pixels", "random-pixels", "gaussian"]
 KINDS = ("labels", "shuffled-pixels", "random-pixels", "gaussian")
@@ -66,7 +65,7 @@ def randomisation(
         raise UserError(f"corruption must be one of {', '.join(KINDS)}, got '{corruption}'")
     if corruption != "labels" and p != 1:
         raise UserError(f"p is the share of labels drawn anew; with corruption={corruption} leave it out")
-    network = compose.nested("models", model)
+    network = grammar.nested("models", model)
     rows, (test_x, test_y, test_rows) = chosen_rows(images, subset, holdout)
     if not 0 <= validation < len(rows):
         raise UserError(f"validation must lie within 0 and {len(rows) - 1}, one less than is trained on")

@@ -7,8 +7,8 @@ from cl_nvrm.analysis.comparisons import Cell, Paired, cells, comparisons
 from cl_nvrm.analysis.frontier import AtEqualPlasticity, at_equal_plasticity, families, several_settings
 from cl_nvrm.analysis.metrics import METRICS, metric
 from cl_nvrm.analysis.stats import EXACT_UP_TO, FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
-from cl_nvrm.labels import labels, setting
 from cl_nvrm.spec import RunResult
+from cl_nvrm.spec.cell_names import labels, setting
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from cl_nvrm import compose
 from cl_nvrm.arguments import parse
 from cl_nvrm.command import exit_code, notes
 from cl_nvrm.execute import carry_out, outcome
-from cl_nvrm.labels import Labels, labels, setting
 from cl_nvrm.plan import device_named, plan
-from cl_nvrm.spec import RunResult
+from cl_nvrm.spec import RunResult, grammar
+from cl_nvrm.spec.cell_names import Labels, labels, setting
 from cl_nvrm.store import Store
 from cl_nvrm.study.catalog import GROUPS
 from cl_nvrm.study.definitions import SCALES, Part, Study
@@ -128,7 +127,7 @@ def _trained(study: Study, part: Part, folder: Path, more: Sequence[str], errors
 
 def described(benchmark: str, setting: str) -> str:
     """Return a title that says how noisy the labels are, also where that is the default."""
-    settings = compose.parse("benchmarks", benchmark).settings
+    settings = grammar.parse("benchmarks", benchmark).settings
     if not settings.get("rate"):
         return setting
     return f"{setting}, {100 * float(settings['rate']):g} % {settings['noise']} label noise"

@@ -11,14 +11,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cl_nvrm import compose
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.analysis.robustness import Draws
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.figures import epoch_curves
-from cl_nvrm.labels import Labels, short_name
 from cl_nvrm.noise import law
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, grammar
+from cl_nvrm.spec.cell_names import Labels, short_name
 from cl_nvrm.study.captions import caption, runs_a_cell
 
 ACCURACY, MEMORISED = "ACC", "memorised"
@@ -35,7 +34,7 @@ def curves(results: Results, names: Labels, title: str) -> Figure:
 
 def scales(results: Results, names: Labels, title: str) -> Figure:
     """Draw final accuracy and memorisation against the scale of the noise, a line a method, plain training across."""
-    lines = _by(results, lambda spec: (compose.family(spec.strategy), _setting(spec, "variability")))
+    lines = _by(results, lambda spec: (grammar.family(spec.strategy), _setting(spec, "variability")))
     return _lines(lines, "Scale of the noise", title, baseline=_plain(results))
 
 
@@ -137,7 +136,7 @@ def _draw(axis: Axes, table: pd.DataFrame) -> None:
 
 
 def _plain(results: Results) -> Results:
-    return [r for r in results if r.spec.strategy == compose.NEUTRAL]
+    return [r for r in results if r.spec.strategy == grammar.NEUTRAL]
 
 
 def _values(results: Results, name: str) -> list[float]:
@@ -145,9 +144,9 @@ def _values(results: Results, name: str) -> list[float]:
 
 
 def _setting(spec: RunSpec, key: str) -> float | None:
-    value = next((t.settings[key] for t in compose.strategy(spec.strategy) if key in t.settings), None)
+    value = next((t.settings[key] for t in grammar.strategy(spec.strategy) if key in t.settings), None)
     return None if value is None else float(value)
 
 
 def _setting_text(spec: RunSpec, key: str) -> str:
-    return str(next((t.settings[key] for t in compose.strategy(spec.strategy) if key in t.settings), ""))
+    return str(next((t.settings[key] for t in grammar.strategy(spec.strategy) if key in t.settings), ""))

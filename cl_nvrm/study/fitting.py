@@ -8,13 +8,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cl_nvrm import compose
 from cl_nvrm.analysis.fitting import time_to_fit
 from cl_nvrm.analysis.metrics import TEST, TRAINING
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.figures import CURVES_A_PANEL, MARKED_POINTS
-from cl_nvrm.labels import Labels
-from cl_nvrm.spec import RunResult
+from cl_nvrm.spec import RunResult, grammar
+from cl_nvrm.spec.cell_names import Labels
 from cl_nvrm.study.captions import INTERVALS, caption, runs_a_cell
 
 Results = Sequence[RunResult]
@@ -55,7 +54,7 @@ def shares(results: Results, names: Labels, title: str) -> Figure:
     Points are runs, lines their means; a run that has not fitted has no point on the right.
     """
     rows = [
-        (float(compose.parse("benchmarks", r.spec.benchmark).settings["p"]), 100 * (1 - r.accuracy[-1][0]),
+        (float(grammar.parse("benchmarks", r.spec.benchmark).settings["p"]), 100 * (1 - r.accuracy[-1][0]),
          time_to_fit(r, LEVEL).epoch)
         for r in results
         if r.status == "done"

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from cl_nvrm.analysis.metrics import TEST
 from cl_nvrm.analysis.stats import t_interval
-from cl_nvrm.labels import Labels
 from cl_nvrm.spec import RunResult
+from cl_nvrm.spec.cell_names import Labels
 from cl_nvrm.study.captions import caption, runs_a_cell
 
 PANELS = {

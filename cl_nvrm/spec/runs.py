@@ -17,7 +17,7 @@ Precision = Literal["float32", "bfloat16"]
 class RunSpec:
     """Everything that decides a run's outcome, every default spelled out.
 
-    ``strategy``, ``benchmark`` and ``optimizer`` are canonical texts of ``compose``; ``dataset_sha256`` is the
+    ``strategy``, ``benchmark`` and ``optimizer`` are canonical texts of ``grammar``; ``dataset_sha256`` is the
     fingerprint of the images and labels, so that two data sets of one name are never confused. Device and threads are
     not part of it: they change a result in its last bits only, and the result records them.
 

@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_nvrm import compose
 from cl_nvrm.errors import UserError
+from cl_nvrm.spec import grammar
 
 
 def canonical(text, **flags):
-    return compose.canonical(compose.strategy(text, flags))
+    return grammar.canonical(grammar.strategy(text, flags))
 
 
 def test_plus_is_commutative_and_naive_is_neutral():
@@ -24,11 +24,11 @@ def test_the_canonical_text_spells_out_every_default():
 def test_the_canonical_text_parses_to_itself(variability, noise, relative):
     text = canonical(f"nvrm:variability={variability!r},noise={noise},relative={str(relative).lower()}+ewc")
     assert canonical(text) == text
-    assert compose.strategy(text)[1].settings["variability"] == variability
+    assert grammar.strategy(text)[1].settings["variability"] == variability
 
 
 def test_a_plus_in_an_exponent_is_part_of_the_number():
-    assert compose.strategy("ewc:lambda=1e+3+nvrm")[0].settings["lambda"] == 1000
+    assert grammar.strategy("ewc:lambda=1e+3+nvrm")[0].settings["lambda"] == 1000
 
 
 def test_equal_values_written_differently_are_the_same_run():
@@ -48,11 +48,11 @@ def test_a_bare_flag_that_two_take_says_what_to_write(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cl_nvrm, "__path__", [*cl_nvrm.__path__, str(tmp_path)])
     with pytest.raises(UserError, match=r"taken by ewc and rival; write --strategy ewc:lambda=7\+… or"):
-        compose.strategy("ewc+rival", {"lambda": "7"})
+        grammar.strategy("ewc+rival", {"lambda": "7"})
 
 
 def test_the_short_text_keeps_only_what_differs_from_the_defaults():
-    assert compose.short(compose.strategy("nvrm+ewc:lambda=30,fisher=exact")) == "ewc:lambda=30+nvrm"
+    assert grammar.short(grammar.strategy("nvrm+ewc:lambda=30,fisher=exact")) == "ewc:lambda=30+nvrm"
 
 
 @pytest.mark.parametrize(
@@ -78,31 +78,31 @@ def test_the_short_text_keeps_only_what_differs_from_the_defaults():
 )
 def test_bad_texts_are_refused_with_what_to_write(text, says):
     with pytest.raises(UserError) as problem:
-        compose.strategy(text)
+        grammar.strategy(text)
     assert says in str(problem.value)
 
 
 def test_a_makers_value_error_becomes_a_user_error_that_names_it():
     with pytest.raises(UserError, match=r"^toy: tasks, classes"):
-        compose.parse("benchmarks", "toy:tasks=0").make(seed=0)
+        grammar.parse("benchmarks", "toy:tasks=0").make(seed=0)
 
 
 def test_a_grid_is_every_way_to_choose_in_order():
-    sums = compose.grid("ewc:lambda=10|1e+3,samples=5+nvrm:variability=0|0.1")
-    assert [compose.short(terms) for terms in sums] == [
+    sums = grammar.grid("ewc:lambda=10|1e+3,samples=5+nvrm:variability=0|0.1")
+    assert [grammar.short(terms) for terms in sums] == [
         f"ewc:lambda={strength},samples=5+nvrm{b}"
         for strength in (10, 1000)
         for b in (":variability=0", ":variability=0.1")
     ]
-    assert [compose.short(t) for t in compose.grid("ewc+nvrm", {"lambda": "1|2"})] == [
+    assert [grammar.short(t) for t in grammar.grid("ewc+nvrm", {"lambda": "1|2"})] == [
         "ewc:lambda=1+nvrm",
         "ewc:lambda=2+nvrm",
     ]
-    assert len(compose.grid("ewc:lambda=1|1.0|1e0")) == 1
-    assert compose.grid("naive") == [compose.strategy("naive")]
+    assert len(grammar.grid("ewc:lambda=1|1.0|1e0")) == 1
+    assert grammar.grid("naive") == [grammar.strategy("naive")]
 
 
 @pytest.mark.parametrize("text", ["ewc:lambda=1||2", "ewc:lambda=|2", "ewc:lambda=1|x", "ewc|si"])
 def test_a_grid_with_a_hole_is_refused(text):
     with pytest.raises(UserError):
-        compose.grid(text)
+        grammar.grid(text)

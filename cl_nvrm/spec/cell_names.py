@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from cl_nvrm import compose
 from cl_nvrm.errors import UserError
-from cl_nvrm.spec import RunSpec
+from cl_nvrm.spec import grammar
+from cl_nvrm.spec.runs import RunSpec
 
 Labels = dict[RunSpec, str]
 NAMES = {
@@ -35,7 +35,7 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
         others = (
             f"{NAMES.get(name, name + ' ').replace('_', ' ')}{terms[name][values[name]]}"
             if name in TERMS
-            else f"{NAMES.get(name, name + ' ').replace('_', ' ')}{compose.written(values[name])}"
+            else f"{NAMES.get(name, name + ' ').replace('_', ' ')}{grammar.written(values[name])}"
             for name in differing
         )
         named[cell] = ", ".join([short_name(cell.strategy), *others])
@@ -48,16 +48,16 @@ def _told(kind: str, texts: Iterable[str]) -> dict[str, str]:
     """What to call each of several canonical terms: settings that differ if they share a name, else the short text."""
     texts = list(texts)
     try:
-        terms = {text: compose.parse(kind, text) for text in texts}
+        terms = {text: grammar.parse(kind, text) for text in texts}
     except UserError:  # of a plug-in that is not here
         return {text: text for text in texts}
     if len({term.name for term in terms.values()}) > 1:
-        return {text: compose.short((term,)) for text, term in terms.items()}
+        return {text: grammar.short((term,)) for text, term in terms.items()}
     differing = _differing(terms.values())
     return {text: ", ".join(term.told(key) for key in differing) for text, term in terms.items()}
 
 
-def _differing(terms: Iterable[compose.Term]) -> list[str]:
+def _differing(terms: Iterable[grammar.Term]) -> list[str]:
     """The settings in which terms of one name differ."""
     terms = list(terms)
     return [key for key in (terms[0].settings if terms else ()) if len({t.settings.get(key) for t in terms}) > 1]
@@ -72,8 +72,8 @@ def setting(spec: RunSpec, *others: RunSpec) -> str:
     held_out = any(part.startswith("holdout=") and part != "holdout=0" for part in rest.split(","))
     first = f", first {spec.first_tasks} tasks" if spec.first_tasks else ""
     try:
-        term = compose.parse("benchmarks", spec.benchmark)
-        told = _differing([term, *(compose.parse("benchmarks", other.benchmark) for other in others)])
+        term = grammar.parse("benchmarks", spec.benchmark)
+        told = _differing([term, *(grammar.parse("benchmarks", other.benchmark) for other in others)])
         changed = ",".join(term.told(key) for key in term.changed() if key not in ("holdout", *told))
     except UserError:  # a benchmark that is not here
         changed = rest
@@ -83,6 +83,6 @@ def setting(spec: RunSpec, *others: RunSpec) -> str:
 def short_name(strategy: str) -> str:
     """Return a canonical strategy without its defaults; as it stands, if its plug-in is not here."""
     try:
-        return compose.short(compose.strategy(strategy))
+        return grammar.short(grammar.strategy(strategy))
     except UserError:
         return strategy
