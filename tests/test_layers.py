@@ -14,7 +14,6 @@ MAY_IMPORT = {
     "noise": {"errors"},
     "benchmark": set(),
     "models": set(),
-    "schedules": set(),
     "generalization": {"errors", "spec", "benchmark", "data"},
     "precision": {"errors"},
     "weights": {"errors"},

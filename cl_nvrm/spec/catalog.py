@@ -24,7 +24,7 @@ KINDS = {
     "benchmarks": ("cl_nvrm.benchmarks", "benchmark"),
     "optimizers": ("cl_nvrm.optim", "optimizer"),
     "models": ("cl_nvrm.models", "model"),
-    "schedules": ("cl_nvrm.schedules", "schedule"),
+    "schedules": ("cl_nvrm.optim", "schedule"),
 }
 Maker = Callable[..., Any]
 
