@@ -75,8 +75,8 @@ class Attempt:
 
     def _trained(self, specs: Group) -> list[RunResult]:
         # Imported here: the process that only hands out runs need not load Avalanche.
-        from cl_nvrm.stack import run_stack
-        from cl_nvrm.train import History, run_one
+        from cl_nvrm.training.stack import run_stack
+        from cl_nvrm.training.train import History, run_one
 
         def on_task(history: History, share: float) -> None:
             for trial, spec in enumerate(specs):

@@ -22,7 +22,7 @@ from cl_nvrm.noise import law
 from cl_nvrm.plan import plan
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
 from cl_nvrm.spec import RunSpec
-from cl_nvrm.train import build_benchmark, build_strategy
+from cl_nvrm.training.build import build_benchmark, build_strategy
 
 # who, the factor before λ Σ F (θ - θ*)², the kind of Fisher information
 CONVENTIONS: tuple[tuple[str, float, Kind], ...] = (

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from cl_nvrm.benchmark import Benchmark, TaskData
-from cl_nvrm.evaluate import accuracy_on
 from cl_nvrm.spec import RunResult, RunSpec, grammar
-from cl_nvrm.train import build_benchmark, build_plugins, build_strategy
+from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
+from cl_nvrm.training.evaluate import accuracy_on
 
 FEW, MORE = 8, 24  # batches of the two tasks that are timed
 

@@ -71,10 +71,10 @@ def _asked(arguments: argparse.Namespace, errors: "Console") -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from cl_nvrm.plan import device_named
     from cl_nvrm.spec.cell_names import labels
     from cl_nvrm.store import Store
     from cl_nvrm.stored import Questions, ask, runs_of
+    from cl_nvrm.training.device import device_named
 
     if arguments.draws < 2:
         raise UserError(f"--draws must be at least 2, got {arguments.draws}")

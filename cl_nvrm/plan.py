@@ -38,6 +38,9 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     left = _check_flags(arguments.flags, strategies, arguments.benchmark)
     if arguments.scheduler and arguments.backend == "loky":
         raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
+
+    from cl_nvrm.training.device import device_named
+
     device = device_named(arguments.device)
     term = grammar.parse(
         "benchmarks", arguments.benchmark, left | ({"tasks": str(arguments.tasks)} if arguments.tasks else {})
@@ -46,7 +49,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
 
     from cl_nvrm import data
-    from cl_nvrm.precision import computed
+    from cl_nvrm.training.precision import computed
 
     preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
@@ -133,17 +136,3 @@ def _check_batches(benchmark: "Benchmark", model: "nn.Module", batch_size: int) 
         raise UserError(
             f"--batch-size {batch_size} leaves a batch of one sample, which cannot be normalised; take another"
         )
-
-
-def device_named(name: str) -> str:
-    """Return the device meant by ``name``; UserError if it is not available."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
-        raise UserError(f"--device {name} is not available here; write --device cpu or --device auto") from problem
-    return str(device)

@@ -9,15 +9,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cl_nvrm import weights
 from cl_nvrm.analysis.pac_bayes import of_model
 from cl_nvrm.analysis.robustness import Draws, generalisation_gap, neural_variability, perturbed
 from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.errors import UserError
-from cl_nvrm.evaluate import EVAL_BATCH, fingerprint
 from cl_nvrm.spec import RunResult, canonical_json
 from cl_nvrm.store import Store
-from cl_nvrm.train import build_benchmark, build_model
+from cl_nvrm.training import weights
+from cl_nvrm.training.build import build_benchmark, build_model
+from cl_nvrm.training.evaluate import EVAL_BATCH
+from cl_nvrm.training.weights import fingerprint
 
 SCHEMA = 1
 

@@ -56,7 +56,7 @@ def toy_spec():
 @pytest.fixture
 def toy_bits(toy_spec):
     """Return the fingerprint of the final weights of a toy run."""
-    from cl_nvrm.train import run_one
+    from cl_nvrm.training.train import run_one
 
     def bits(strategy, **changes):
         result = run_one(toy_spec(strategy, **changes), threads=1)
@@ -83,7 +83,7 @@ def train_toy():
         **more,
     ):
         from cl_nvrm.spec import catalog
-        from cl_nvrm.strategy import Strategy
+        from cl_nvrm.training.loop import Strategy
 
         benchmark = benchmark or catalog.maker("benchmarks", "toy")(tasks=tasks, heads=heads, samples=128, seed=0)
         random.seed(0)

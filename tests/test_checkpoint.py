@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from avalanche.core import SupervisedPlugin
 
-from cl_nvrm import checkpoint
 from cl_nvrm.claim import claim
 from cl_nvrm.store import Store
-from cl_nvrm.train import run_one
+from cl_nvrm.training import checkpoint
+from cl_nvrm.training.train import run_one
 
 TASKS = "toy:tasks=4"
 
@@ -51,7 +51,7 @@ def measured(result):
 def test_a_run_that_goes_on_ends_bit_for_bit_as_one_that_was_never_stopped(
     toy_spec, tmp_path, monkeypatch, strategy, changes, keeps_optimizer
 ):
-    from cl_nvrm import train
+    from cl_nvrm.training import train
 
     build = train.build_benchmark
 
@@ -75,7 +75,7 @@ def test_a_run_that_goes_on_ends_bit_for_bit_as_one_that_was_never_stopped(
 
 
 def test_a_stack_goes_on_bit_for_bit(toy_spec, tmp_path):
-    from cl_nvrm.stack import run_stack
+    from cl_nvrm.training.stack import run_stack
 
     specs = [toy_spec("ewc+nvrm", benchmark=TASKS, seed=seed) for seed in range(3)]
     whole = run_stack(specs, threads=1)
@@ -108,7 +108,7 @@ def test_a_checkpoint_that_is_none_is_passed_over(toy_spec, tmp_path, monkeypatc
 
 
 def test_a_plug_in_with_state_nobody_can_write_down_runs_without_checkpoints(toy_spec, tmp_path, monkeypatch):
-    from cl_nvrm import train
+    from cl_nvrm.training import train
 
     class Opaque(SupervisedPlugin):
         def __init__(self):
@@ -153,7 +153,8 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)
-from cl_nvrm import attempt, stack, train
+from cl_nvrm import attempt
+from cl_nvrm.training import stack, train
 from cl_nvrm.spec import RunSpec
 from cl_nvrm.store import Store
 from cl_nvrm.sweep import Workers, sweep

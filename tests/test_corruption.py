@@ -7,7 +7,6 @@ import torch
 from cl_nvrm import data
 from cl_nvrm.data import Images
 from cl_nvrm.errors import UserError
-from cl_nvrm.evaluate import Curves, accuracy_on
 from cl_nvrm.generalization.corruption import (
     cropped,
     gaussian_images,
@@ -19,6 +18,8 @@ from cl_nvrm.generalization.corruption import (
 from cl_nvrm.generalization.randomisation import KINDS
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.spec import grammar
+from cl_nvrm.training.evaluate import accuracy_on
+from cl_nvrm.training.record import Curves
 
 TRUE = torch.arange(20_000) % 10
 SMALL = "model=mlp(width=8,depth=1)"
@@ -265,7 +266,7 @@ def test_a_network_that_sees_shuffled_pixels_through_unshuffled_weights_learns_t
 @pytest.fixture(scope="module")
 def fitted():
     """Train one MLP by one recipe on corrupted digits; return epochs until fitted, training and test accuracy."""
-    from cl_nvrm.strategy import Strategy
+    from cl_nvrm.training.loop import Strategy
 
     digits, found = data.load("digits"), {}
 

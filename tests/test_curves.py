@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cl_nvrm import train
 from cl_nvrm.analysis.metrics import summary
 from cl_nvrm.benchmark import TaskData, Watched
-from cl_nvrm.evaluate import accuracy_on, shares_right
 from cl_nvrm.spec import RunResult, RunSpec, grammar
-from cl_nvrm.stack import run_stack
-from cl_nvrm.train import run_one
+from cl_nvrm.training import train
+from cl_nvrm.training.evaluate import accuracy_on, shares_right
+from cl_nvrm.training.stack import run_stack
+from cl_nvrm.training.train import run_one
 
 NOISY = "noisy-mnist:subset=300,model=mlp(width=32,depth=1)"
 NAMES = ["test accuracy", "training accuracy", "memorised", "corrected"]

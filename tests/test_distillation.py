@@ -22,7 +22,7 @@ from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.rehearsal import ReplayPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
-from cl_nvrm.train import run_one
+from cl_nvrm.training.train import run_one
 
 KINDS = {"lwf": LwFPlugin, "feature-distillation": FeatureDistillationPlugin}
 each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())

@@ -10,15 +10,15 @@ from cl_nvrm import data
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.benchmark import Watched
 from cl_nvrm.errors import UserError
-from cl_nvrm.evaluate import Curves
 from cl_nvrm.plugins.early_stopping import VALIDATION, EarlyStoppingPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.spec import RunSpec, catalog, grammar
-from cl_nvrm.state import Packer
-from cl_nvrm.train import run_one
+from cl_nvrm.training.packing import Packer
+from cl_nvrm.training.record import Curves
+from cl_nvrm.training.train import run_one
 
 
 def state(model):

@@ -195,7 +195,7 @@ def test_online_mode_keeps_the_latest_anchor_and_a_decayed_sum(train_toy):
 
 
 def test_strength_trades_old_tasks_against_new_ones(toy_spec):
-    from cl_nvrm.train import run_one
+    from cl_nvrm.training.train import run_one
 
     old, new = [], []
     for lam in (0, 1e2, 1e6):

@@ -9,17 +9,17 @@ from avalanche.core import SupervisedPlugin
 from torch.nn.functional import cross_entropy
 
 from cl_nvrm.analysis.complexity import features, intra_class_variance
-from cl_nvrm.checkpoint import Checkpoint
 from cl_nvrm.errors import UserError
-from cl_nvrm.evaluate import shares_right
 from cl_nvrm.generalization.graphs import node_classification, stochastic_blocks
 from cl_nvrm.noise import weight_noise
 from cl_nvrm.plugins.fisher import diagonal_fisher
 from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.spec import catalog, grammar
-from cl_nvrm.stack import run_stack
-from cl_nvrm.train import run_one
+from cl_nvrm.training.checkpoint import Checkpoint
+from cl_nvrm.training.evaluate import shares_right
+from cl_nvrm.training.stack import run_stack
+from cl_nvrm.training.train import run_one
 
 SIZES = {"nodes": 1500, "classes": 6, "inputs": 64, "degree": 10.0, "within": 0.5, "noise": 4.0}
 KINDS = ["gcn", "sage"]

@@ -17,13 +17,13 @@ from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.psgd import PSGDPlugin
 from cl_nvrm.plugins.si import SIPlugin
-from cl_nvrm.precision import computed
 from cl_nvrm.spec import RunSpec, grammar
 from cl_nvrm.spec.catalog import maker
-from cl_nvrm.stack import stacked
-from cl_nvrm.strategy import constrain
-from cl_nvrm.train import run_one
-from cl_nvrm.weights import load as load_weights
+from cl_nvrm.training.loop import constrain
+from cl_nvrm.training.precision import computed
+from cl_nvrm.training.stack import stacked
+from cl_nvrm.training.train import run_one
+from cl_nvrm.training.weights import load as load_weights
 
 IMAGE = (1, 8, 8)
 MODEL = "ioc-mlp(width=32,depth=2)"

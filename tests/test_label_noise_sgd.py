@@ -23,9 +23,9 @@ from cl_nvrm.plugins.rehearsal import AGEMPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.spec import catalog, grammar
-from cl_nvrm.stack import run_stack, stackable
-from cl_nvrm.strategy import Strategy
-from cl_nvrm.train import run_one
+from cl_nvrm.training.loop import Strategy
+from cl_nvrm.training.stack import run_stack, stackable
+from cl_nvrm.training.train import run_one
 
 FORMS = {
     "cross-entropy": lambda **more: LabelNoisePlugin(rate=0.3, **more),

@@ -15,39 +15,28 @@ MAY_IMPORT = {
     "benchmark": set(),
     "models": set(),
     "generalization": {"errors", "spec", "benchmark", "data"},
-    "precision": {"errors"},
-    "weights": {"errors"},
     "optim": {"noise"},
     "data": {"errors", "spec"},
     "plugins": {"errors", "noise", "benchmark", "analysis"},
-    "evaluate": {"benchmark"},
-    "provenance": set(),
-    "state": set(),
-    "checkpoint": {"provenance", "state"},
     "claim": {"errors"},
     "events": set(),
-    "strategy": {"errors", "spec", "benchmark"},
-    "train": {
-        "errors", "spec", "benchmark", "data", "plugins", "evaluate", "provenance", "checkpoint",
-        "precision", "weights", "strategy",
-    },
-    "stack": {"errors", "strategy", "spec", "benchmark", "plugins", "evaluate", "train"},
+    "training": {"errors", "spec", "benchmark", "data", "plugins"},
     "store": {"errors", "spec", "claim", "events"},
-    "attempt": {"errors", "spec", "claim", "store", "train", "stack"},
+    "attempt": {"errors", "spec", "claim", "store", "training"},
     "sweep": {"errors", "spec", "claim", "store", "attempt"},
     "analysis": {"errors", "spec", "noise"},
     "figures": {"spec", "analysis"},
     "tables": {"spec", "analysis"},
     "progress": {"spec"},
     "arguments": {"errors", "spec"},
-    "estimate": {"spec", "benchmark", "evaluate", "train"},
+    "estimate": {"spec", "benchmark", "training"},
     "track": {"errors", "spec", "claim"},
     "tune": {"errors", "spec", "claim", "analysis"},
-    "plan": {"errors", "spec", "arguments", "benchmark", "data", "precision"},
-    "stored": {"errors", "spec", "store", "weights", "analysis", "benchmark", "evaluate", "train"},
-    "perturb": {"errors", "spec", "noise", "command", "plan", "store", "stored"},
+    "plan": {"errors", "spec", "arguments", "benchmark", "data", "training"},
+    "stored": {"errors", "spec", "store", "analysis", "benchmark", "training"},
+    "perturb": {"errors", "spec", "noise", "command", "training", "store", "stored"},
     "study": {
-        "spec", "noise", "arguments", "plan", "store", "stored", "command", "execute", "drawing",
+        "spec", "noise", "training", "arguments", "plan", "store", "stored", "command", "execute", "drawing",
         "analysis", "figures", "generalization",
     },
     "drawing": {"errors"},
@@ -57,21 +46,25 @@ MAY_IMPORT = {
         "errors", "spec", "arguments", "plan", "store", "command", "execute",
         "estimate", "tables", "analysis", "figures", "drawing",
     },
-    "calibrate": {"errors", "spec", "arguments", "plan", "benchmark", "noise", "plugins", "train"},
+    "calibrate": {"errors", "spec", "arguments", "plan", "benchmark", "noise", "plugins", "training"},
     "report": {"errors", "spec", "store", "analysis", "figures"},
     "bench": {
-        "errors", "spec", "arguments", "benchmark", "data", "plugins", "evaluate", "provenance", "strategy",
-        "train", "stack", "plan", "run",
+        "errors", "spec", "arguments", "benchmark", "data", "plugins", "training", "plan", "run",
     },
     "__main__": {"run", "bench", "report", "calibrate", "perturb", "study"},
     "__init__": set(),}  # fmt: skip
+# room -> its modules, each of which may import those before it
+ORDER = {
+    "training": "device packing provenance precision schedule weights evaluate record checkpoint loop build train "
+    "stack",
+}
 PLUGIN_FOLDERS = {
     "strategies": {"noise", "plugins"},
     "benchmarks": {"spec", "benchmark", "data", "models", "generalization"},
 }
 # a third-party package -> the only places that may import it
 ONLY_IN = {
-    "avalanche": {"plugins", "evaluate", "strategy", "train", "benchmark", "strategies", "benchmarks", "bench"},
+    "avalanche": {"plugins", "training", "benchmark", "strategies", "benchmarks", "bench"},
     "pandas": {"figures", "study"},
     "seaborn": {"figures", "study"},
     "matplotlib": {"figures", "drawing", "report", "study"},
@@ -97,8 +90,9 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module == "cl_nvrm":
-                yield from (f"cl_nvrm.{alias.name}" for alias in node.names)
+            parts = node.module.split(".")
+            if node.module == "cl_nvrm" or (len(parts) == 2 and parts[1] in ORDER):  # names its modules
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
             else:
                 yield node.module
 
@@ -114,6 +108,16 @@ def test_imports_go_one_way(path):
             assert target == here or target in allowed, f"{here} may not import {target}"
         elif top in ONLY_IN:
             assert here in ONLY_IN[top], f"{here} may not import {top}"
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_modules_of_a_room_import_those_before_them(room):
+    order = ORDER[room].split()
+    assert sorted(order) == sorted(p.stem for p in (ROOT / "cl_nvrm" / room).glob("*.py") if p.stem != "__init__")
+    for number, module in enumerate(order):
+        for name in imports(ROOT / "cl_nvrm" / room / f"{module}.py"):
+            if name.startswith(f"cl_nvrm.{room}"):
+                assert name.split(".")[2] in order[:number], f"{room}/{module} may not import {name}"
 
 
 def test_the_map_has_no_circle():

@@ -13,8 +13,8 @@ from cl_nvrm.plugins.l2 import L2Plugin
 from cl_nvrm.plugins.mas import MASPlugin, output_sensitivity
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.spec import catalog
-from cl_nvrm.stack import run_stack, stackable, stacked
-from cl_nvrm.train import run_one
+from cl_nvrm.training.stack import run_stack, stackable, stacked
+from cl_nvrm.training.train import run_one
 
 
 class Twice(nn.Module):

@@ -20,7 +20,7 @@ from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.spec import catalog
-from cl_nvrm.train import run_one
+from cl_nvrm.training.train import run_one
 
 LAYERS = {"logits": "heads.0", "trunk.1": "trunk.1", "trunk.2": "trunk.2"}  # two names of one tensor; linear; ReLU
 

@@ -155,7 +155,7 @@ def test_an_exception_anywhere_leaves_clean_weights(train_toy, event, place, pen
 
 @pytest.mark.parametrize("part", ["forward", "backward", "criterion"])
 def test_an_exception_in_the_passes_themselves_leaves_clean_weights(train_toy, part):
-    from cl_nvrm.strategy import Strategy
+    from cl_nvrm.training.loop import Strategy
 
     seen = {}
 

@@ -8,8 +8,8 @@ import torch
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.models.small_cnn import model as small_cnn
-from cl_nvrm.precision import computed
-from cl_nvrm.train import run_one
+from cl_nvrm.training.precision import computed
+from cl_nvrm.training.train import run_one
 
 PLAIN = {"precision": "float32", "channels_last": False, "compiled": False}
 

@@ -15,8 +15,8 @@ from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.psgd import PSGDPlugin, SGLDPlugin
 from cl_nvrm.plugins.si import SIPlugin
-from cl_nvrm.stack import run_stack, stackable
-from cl_nvrm.train import run_one
+from cl_nvrm.training.stack import run_stack, stackable
+from cl_nvrm.training.train import run_one
 
 
 def bits(model):

@@ -22,8 +22,8 @@ from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.plugins.terms import LossTerm
-from cl_nvrm.stack import run_stack, stackable
-from cl_nvrm.train import run_one
+from cl_nvrm.training.stack import run_stack, stackable
+from cl_nvrm.training.train import run_one
 
 
 def bits(model):

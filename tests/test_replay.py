@@ -17,7 +17,7 @@ from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.rehearsal import AGEMPlugin, ReplayPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.spec import catalog
-from cl_nvrm.train import run_one
+from cl_nvrm.training.train import run_one
 
 KINDS = {"replay": ReplayPlugin, "agem": AGEMPlugin}
 each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())

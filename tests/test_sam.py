@@ -20,9 +20,9 @@ from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.psgd import PSGDPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
-from cl_nvrm.stack import stackable
-from cl_nvrm.strategy import Strategy
-from cl_nvrm.train import run_one
+from cl_nvrm.training.loop import Strategy
+from cl_nvrm.training.stack import stackable
+from cl_nvrm.training.train import run_one
 
 KINDS = {"sam": lambda: SAMPlugin(0.05), "asam": lambda: SAMPlugin(0.5, eta=0.01)}
 each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())

@@ -5,9 +5,10 @@ from itertools import pairwise
 import pytest
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.schedule import Schedule
 from cl_nvrm.spec import catalog, grammar
-from cl_nvrm.train import run_one, schedule_of
+from cl_nvrm.training.build import schedule_of
+from cl_nvrm.training.schedule import Schedule
+from cl_nvrm.training.train import run_one
 
 
 def made(text):

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import cl_nvrm
-from cl_nvrm import train
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.plugins.loss_record import LossRecord
-from cl_nvrm.stack import run_stack, stackable, stacked
 from cl_nvrm.store import Store
 from cl_nvrm.sweep import Workers, sweep
-from cl_nvrm.train import run_one
+from cl_nvrm.training import train
+from cl_nvrm.training.record import LossRecord
+from cl_nvrm.training.stack import run_stack, stackable, stacked
+from cl_nvrm.training.train import run_one
 
 STRATEGIES = ["naive", "nvrm", "ewc", "si", "ewc+nvrm", "ewc+nvrm+si", "ewc:mode=online+nvrm", "ewc:fisher=sampled"]
 OPTIONS = ["nvrm:relative=true", "nvrm:penalty_at=clean+ewc", "nvrm:noise=laplace,scale=matched"]

@@ -8,7 +8,7 @@ import torch
 from cl_nvrm import data
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog, grammar
-from cl_nvrm.train import run_one
+from cl_nvrm.training.train import run_one
 
 NAMES = catalog.names("strategies")
 PAIRS = ["+".join(pair) for pair in itertools.combinations([n for n in NAMES if n != grammar.NEUTRAL], 2)]

@@ -56,7 +56,7 @@ def test_the_log_says_what_each_task_came_to(toy_spec, tmp_path):
 
 
 def test_a_failed_run_is_logged_tried_again_and_leaves_nothing(toy_spec, tmp_path, monkeypatch):
-    from cl_nvrm import train
+    from cl_nvrm.training import train
 
     spec, store = toy_spec("ewc"), Store(tmp_path)
     with monkeypatch.context() as patch:
@@ -75,7 +75,7 @@ def test_threads_of_one_worker_do_not_share_their_random_numbers(toy_spec, tmp_p
     from concurrent.futures import ThreadPoolExecutor
 
     from cl_nvrm.attempt import Attempt
-    from cl_nvrm.train import run_one
+    from cl_nvrm.training.train import run_one
 
     specs = [toy_spec("nvrm", benchmark="toy:width=256", seed=seed) for seed in range(6)]
     store = Store(tmp_path)

@@ -10,9 +10,10 @@ import torch
 
 from cl_nvrm.bench.timing import Setting
 from cl_nvrm.bench.work import spec
-from cl_nvrm.evaluate import accuracy_on
 from cl_nvrm.spec import catalog
-from cl_nvrm.train import build_benchmark, run_one
+from cl_nvrm.training.build import build_benchmark
+from cl_nvrm.training.evaluate import accuracy_on
+from cl_nvrm.training.train import run_one
 
 
 def orders(text):
@@ -62,7 +63,7 @@ def test_runs_with_and_without_noise_see_the_same_batches(toy_spec, monkeypatch)
 
 
 def test_the_noise_of_a_strategy_does_not_depend_on_its_partners(toy_spec):
-    from cl_nvrm.train import build_plugins
+    from cl_nvrm.training.build import build_plugins
 
     alone, together = (build_plugins(toy_spec(text))["nvrm"].perturbation.seed for text in ("nvrm", "ewc+nvrm+si"))
     assert alone == together != build_plugins(toy_spec("nvrm", seed=1))["nvrm"].perturbation.seed
@@ -88,7 +89,7 @@ def test_evaluating_changes_neither_the_weights_nor_the_random_state_nor_the_mod
 
 
 def test_how_often_one_evaluates_leaves_the_final_weights_as_they_were(toy_bits, monkeypatch):
-    from cl_nvrm import train
+    from cl_nvrm.training import train
 
     plain = toy_bits("ewc+nvrm+si")
     measure = train.accuracy_on
@@ -113,7 +114,7 @@ def test_the_matrix_has_a_row_a_task_and_a_column_a_task(toy_spec):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_measured(toy_spec, monkeypatch):
-    from cl_nvrm.strategy import Strategy
+    from cl_nvrm.training.loop import Strategy
 
     criterion = Strategy.criterion
 

@@ -6,7 +6,7 @@ import pytest
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, catalog
-from cl_nvrm.train import build_benchmark
+from cl_nvrm.training.build import build_benchmark
 from cl_nvrm.tune import FIRST_SEED, Budget, Search, ranges, tune
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from cl_nvrm import weights
 from cl_nvrm.errors import UserError
-from cl_nvrm.evaluate import fingerprint
 from cl_nvrm.perturb import main as perturb
 from cl_nvrm.store import Store
 from cl_nvrm.stored import Questions, ask, kept, opened
+from cl_nvrm.training import weights
+from cl_nvrm.training.weights import fingerprint
 
 COMMAND = (
     "--benchmark", "noisy-mnist:subset=200,model=mlp(width=16,depth=1)", "--data", "digits", "--epochs", 2, "--quiet",
@@ -165,7 +165,7 @@ def test_a_worker_that_does_not_see_the_store_refuses_to_lose_weights(toy_spec, 
 
 
 def test_a_full_disk_costs_the_weights_and_not_the_run(toy_spec, tmp_path):
-    from cl_nvrm.train import run_one
+    from cl_nvrm.training.train import run_one
 
     (tmp_path / "weights").write_text("a file where the folder should be")
     assert run_one(toy_spec(epochs=1), keep_weights=tmp_path / "weights" / "a.safetensors").status == "done"

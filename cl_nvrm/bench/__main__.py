@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from cl_nvrm.bench.timing import Row, Setting
-    from cl_nvrm.provenance import provenance
+    from cl_nvrm.training.provenance import provenance
 
     console = Console(stderr=True)
     try:

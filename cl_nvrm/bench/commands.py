@@ -13,7 +13,7 @@ from cl_nvrm.bench.work import images
 
 FIRST_STEP = """
 from avalanche.core import SupervisedPlugin
-from cl_nvrm import train
+from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
 from cl_nvrm.plan import plan
 from cl_nvrm.arguments import parse
 
@@ -22,8 +22,8 @@ class Stop(SupervisedPlugin):
         raise SystemExit
 
 (spec,) = plan(parse(["--strategy", "nvrm", "--data", "digits"]), print).specs
-benchmark, _ = train.build_benchmark(spec, None, "cpu")
-strategy = train.build_strategy(spec, benchmark, [*train.build_plugins(spec).values(), Stop()], "cpu")
+benchmark, _ = build_benchmark(spec, None, "cpu")
+strategy = build_strategy(spec, benchmark, [*build_plugins(spec).values(), Stop()], "cpu")
 strategy.train(benchmark.streams().train_stream[0])
 """
 PEAK = """

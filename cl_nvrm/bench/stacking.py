@@ -5,8 +5,8 @@ from typing import Any
 
 from cl_nvrm.bench.timing import Row, Setting, alternate, compare
 from cl_nvrm.bench.work import spec
-from cl_nvrm.stack import run_stack
-from cl_nvrm.train import run_one
+from cl_nvrm.training.stack import run_stack
+from cl_nvrm.training.train import run_one
 
 
 def measure(setting: Setting) -> list[Row]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from cl_nvrm import data
 from cl_nvrm.bench.timing import Row, Setting, alternate, compare
 from cl_nvrm.bench.work import Work, images, work
-from cl_nvrm.evaluate import accuracy_on
+from cl_nvrm.training.evaluate import accuracy_on
 
 
 def measure(setting: Setting) -> list[Row]:

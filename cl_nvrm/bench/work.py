@@ -9,10 +9,10 @@ from avalanche.core import SupervisedPlugin
 from cl_nvrm import data
 from cl_nvrm.bench.timing import Setting
 from cl_nvrm.benchmark import Benchmark
-from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.spec import RunSpec, grammar
-from cl_nvrm.strategy import Strategy
-from cl_nvrm.train import build_benchmark, build_plugins, build_strategy
+from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
+from cl_nvrm.training.loop import Strategy
+from cl_nvrm.training.record import LossRecord
 
 
 class EpochTimer(SupervisedPlugin):

@@ -14,12 +14,13 @@ from rich.console import Console
 from cl_nvrm.arguments import parse
 from cl_nvrm.command import exit_code, notes
 from cl_nvrm.execute import carry_out, outcome
-from cl_nvrm.plan import device_named, plan
+from cl_nvrm.plan import plan
 from cl_nvrm.spec import RunResult, grammar
 from cl_nvrm.spec.cell_names import Labels, labels, setting
 from cl_nvrm.store import Store
 from cl_nvrm.study.catalog import GROUPS
 from cl_nvrm.study.definitions import SCALES, Part, Study
+from cl_nvrm.training.device import device_named
 
 FOLDER = Path("reports/studies")
 

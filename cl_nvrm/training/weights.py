@@ -1,7 +1,9 @@
-"""Weights: a run's final weights and buffers in a safetensors file, with the id of the run they belong to."""
+"""Weights: a run's final weights and buffers in a safetensors file with the run's id, and a fingerprint of them."""
 
+import hashlib
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -34,3 +36,12 @@ def load(path: Path, model: nn.Module, run_id: str) -> None:
     if owner != run_id:
         raise UserError(f"{path} holds the weights of run {owner}, not of {run_id}")
     model.load_state_dict(tensors)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return sixteen hexadecimal digits over every bit of the model's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_nvrm.state import NotPlain, Packer, Unpacker, dumps, random_states, set_random_states
+from cl_nvrm.training.packing import NotPlain, Packer, Unpacker, dumps, random_states, set_random_states
 
 
 def there_and_back(value, fresh=None, weights=None):

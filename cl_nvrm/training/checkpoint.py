@@ -13,8 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from cl_nvrm.provenance import provenance
-from cl_nvrm.state import NotPlain, Packer, Unpacker, dumps, random_states, set_random_states
+from cl_nvrm.training.packing import NotPlain, Packer, Unpacker, dumps, random_states, set_random_states
+from cl_nvrm.training.provenance import provenance
 
 SCHEMA = 1
 

@@ -20,23 +20,11 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.evaluate import Curves, Trace
-from cl_nvrm.plugins.loss_record import LossRecord
 from cl_nvrm.spec import RunResult, RunSpec, catalog, grammar
-from cl_nvrm.strategy import Strategy
-from cl_nvrm.train import (
-    History,
-    OnTask,
-    Training,
-    build_benchmark,
-    build_model,
-    circumstances,
-    result_of,
-    run_seeds,
-    schedule_of,
-    strategy_arguments,
-    train_tasks,
-)
+from cl_nvrm.training.build import build_benchmark, build_model, run_seeds, schedule_of, strategy_arguments
+from cl_nvrm.training.loop import Strategy
+from cl_nvrm.training.record import Curves, LossRecord, Trace
+from cl_nvrm.training.train import History, OnTask, Training, circumstances, result_of, train_tasks
 
 
 class StackedTask(TaskData):

@@ -3,27 +3,27 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from avalanche.training.determinism.rng_manager import RNGManager
 from safetensors import SafetensorError
 from torch import nn
 
-from cl_nvrm import data, weights
-from cl_nvrm.benchmark import Benchmark, Seed
-from cl_nvrm.checkpoint import Checkpoint
-from cl_nvrm.errors import Diverged, MissingData
-from cl_nvrm.evaluate import Curves, Trace, accuracy_on, fingerprint
-from cl_nvrm.plugins.loss_record import LossRecord
-from cl_nvrm.plugins.schedule import Schedule
-from cl_nvrm.precision import computed
-from cl_nvrm.provenance import device_name, provenance
-from cl_nvrm.spec import RunResult, RunSpec, Status, derived_seed, grammar
-from cl_nvrm.spec.catalog import maker, needs_data
-from cl_nvrm.strategy import Strategy
+from cl_nvrm import data
+from cl_nvrm.benchmark import Benchmark
+from cl_nvrm.errors import Diverged
+from cl_nvrm.spec import RunResult, RunSpec, Status
+from cl_nvrm.training import weights
+from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy, run_seeds, schedule_of
+from cl_nvrm.training.checkpoint import Checkpoint
+from cl_nvrm.training.device import device_name
+from cl_nvrm.training.evaluate import accuracy_on
+from cl_nvrm.training.loop import Strategy
+from cl_nvrm.training.provenance import provenance
+from cl_nvrm.training.record import Curves, LossRecord, Trace
+from cl_nvrm.training.weights import fingerprint
 
 
 @dataclass
@@ -184,81 +184,3 @@ def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | Non
         "seeds": run_seeds(spec),
         **benchmark.details,
     }
-
-
-def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
-    """Build the spec's benchmark; MissingData if the data on disk are not those of the spec."""
-    term = grammar.parse("benchmarks", spec.benchmark)
-    images = None
-    if needs_data(maker("benchmarks", term.name)):
-        images = data.load(spec.dataset, folder=data_dir)
-        if images.sha256 != spec.dataset_sha256:
-            raise MissingData(f"'{spec.dataset}' has changed on disk since this run was planned; plan it again")
-        images = images.to(device)
-    made: Benchmark = term.make(*([images] if images else []), seed=run_seeds(spec)["benchmark"])
-    if images is None and device != "cpu":
-        for task in (*made.train, *made.test):
-            task.images, task.labels = task.images.to(device), task.labels.to(device)
-        made = replace(made, watched=tuple(watched.to(device) for watched in made.watched))
-    if spec.first_tasks:
-        made = replace(made, train=made.train[: spec.first_tasks], test=made.test[: spec.first_tasks])
-    return made, images
-
-
-def run_seeds(spec: RunSpec) -> dict[str, int]:
-    """Return the seed of each of the run's purposes; a strategy's depends on its name, not on the others."""
-    purposes = ["init", "batches", "training", "benchmark", "optimizer"]
-    seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in purposes}
-    names = [term.name for term in grammar.strategy(spec.strategy)]
-    return seeds | {f"strategy/{name}": derived_seed(spec.seed, "strategy", name) for name in names}
-
-
-def build_plugins(spec: RunSpec) -> dict[str, Any]:
-    """Build a fresh plug-in (or None) for each term of the strategy, by name."""
-    seeds = run_seeds(spec)
-    return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in grammar.strategy(spec.strategy)}
-
-
-def schedule_of(spec: RunSpec) -> Schedule | None:
-    """Return what changes the learning rate from epoch to epoch, if anything does."""
-    term = grammar.parse("schedules", spec.schedule)
-    return None if term.name == "constant" else Schedule(spec.lr, term.make())
-
-
-def build_strategy(spec: RunSpec, benchmark: Benchmark, plugins: list[Any], device: str) -> Strategy:
-    """Build a freshly initialised model with its optimizer and plug-ins, and seed the global random states."""
-    model = build_model(spec, benchmark, device)
-    seeds = run_seeds(spec)
-    arguments = strategy_arguments(spec, model, plugins, device, optimizer_seed=seeds["optimizer"])
-    return Strategy(seed=seeds["batches"], **arguments)
-
-
-def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
-    """Build the run's freshly initialised model."""
-    torch.manual_seed(run_seeds(spec)["init"])
-    network = benchmark.model().to(device)
-    return computed(network, precision=spec.precision, channels_last=spec.channels_last, compiled=spec.compiled)
-
-
-def strategy_arguments(
-    spec: RunSpec, model: nn.Module, plugins: list[Any], device: str, *, optimizer_seed: Seed
-) -> dict[str, Any]:
-    """Return the arguments of an Avalanche strategy for this run, and seed the global random states."""
-    # torch, numpy (32 bits) and random: plug-ins may use any
-    RNGManager.set_random_seeds(run_seeds(spec)["training"] % 2**32)
-    return {
-        "model": model,
-        "optimizer": build_optimizer(spec, model, optimizer_seed),
-        "criterion": nn.CrossEntropyLoss(),
-        "train_mb_size": spec.batch_size,
-        "train_epochs": spec.epochs,
-        "device": torch.device(device),
-        "plugins": [plugin for plugin in plugins if plugin is not None],
-    }
-
-
-def build_optimizer(spec: RunSpec, model: nn.Module, seed: Seed) -> torch.optim.Optimizer:
-    """Build the spec's optimizer over all parameters of the model."""
-    term = grammar.parse("optimizers", spec.optimizer)
-    made: torch.optim.Optimizer = term.make(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=seed)
-    return made

@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 @cache
 def provenance() -> dict[str, Any]:
@@ -27,7 +25,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> dict[str, Any]:
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parent.parent.parent
     if not (root / "pyproject.toml").is_file():
         return {}
 
@@ -38,8 +36,3 @@ def _commit() -> dict[str, Any]:
         return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain", "-uno").strip())}
     except (OSError, subprocess.CalledProcessError):
         return {}
-
-
-def device_name(device: str) -> str:
-    """Return the accelerator's name, or ``cpu``."""
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

@@ -1,60 +1,60 @@
-"""Evaluate: accuracy computed from the model itself, without any trace in what training does."""
+"""Record: what is measured while a task is trained, in plug-ins that leave no trace in the training."""
 
-import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from avalanche.core import SupervisedPlugin
-from avalanche.models import avalanche_forward
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_nvrm.benchmark import TaskData, Watched
+from cl_nvrm.errors import Diverged
+from cl_nvrm.plugins.trials import PerTrial, plain, trials_of
+from cl_nvrm.training.evaluate import accuracy_on, shares_right
 
-EVAL_BATCH = 1000
 
+class LossRecord(SupervisedPlugin):
+    """The mean training loss of each epoch, and an early stop when it is no longer a number.
 
-def accuracy_on(model: nn.Module, test: TaskData) -> float | list[float]:
-    """Return the share of a task's samples the model gets right; modes and random state stay as they are.
+    Averages ``strategy.loss`` (penalties included, taken under noise where there is any) over each epoch.
 
-    Of a stack of trials, the share of each.
+    ``epochs`` holds one mean an epoch of the current task (in a stack, a list with one a trial). Diverged is raised
+    within ``every`` iterations of the first loss that is not finite.
     """
-    correct: Tensor | int = 0
-    for predicted, y in _predicted(model, test):
-        correct = correct + (predicted == y).sum(-1)
-    shares: float | list[float] = (torch.as_tensor(correct).double() / len(test)).tolist()
-    return shares
 
+    def __init__(self, every: int = 50) -> None:
+        super().__init__()
+        self.every = every
+        self.epochs: list[PerTrial] = []
+        self.trials: int | None = None
+        self._sum: Tensor | float = 0.0
+        self._count = 0
 
-def shares_right(model: nn.Module, watched: Watched) -> dict[str, float]:
-    """Return, for each thing the predictions are held against, the share of samples that agree."""
-    predicted = torch.cat([batch for batch, _ in _predicted(model, watched.data)])
-    return {
-        name: float((predicted[index] == labels).double().mean()) for name, (index, labels) in watched.against.items()
-    }
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Start a new task."""
+        self.epochs, self.trials = [], trials_of(strategy)
 
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Start a new epoch."""
+        self._sum, self._count = 0.0, 0
 
-def _predicted(model: nn.Module, data: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield predicted and given labels of all samples, batch by batch, in evaluation mode."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        for x, y, t in data.batches(EVAL_BATCH):
-            with torch.no_grad():
-                yield avalanche_forward(model, x, t).argmax(-1), y
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Add this loss; only every so often is it worth waiting for its value on a GPU."""
+        self._sum = self._sum + strategy.loss.detach()
+        self._count += 1
+        if self._count % self.every == 0:
+            self._check()
 
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Close the epoch."""
+        self.epochs.append(plain(self._check() / max(self._count, 1), self.trials))
 
-def fingerprint(model: nn.Module) -> str:
-    """Return sixteen hexadecimal digits over every bit of the model's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    def _check(self) -> Tensor:
+        total = torch.as_tensor(self._sum).view(-1)
+        if not bool(torch.isfinite(total).all()):
+            raise Diverged("the training loss is not finite; try a smaller learning rate, noise or penalty")
+        return total
 
 
 class Trace(SupervisedPlugin):
