@@ -13,11 +13,11 @@ from cl_nvrm.errors import Diverged
 from cl_nvrm.plan import Plan
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.spec.cell_names import Labels, labels, short_name
-from cl_nvrm.store import Store
-from cl_nvrm.track import Tracking
+from cl_nvrm.sweep.store import Store
+from cl_nvrm.sweep.track import Tracking
 
 if TYPE_CHECKING:
-    from cl_nvrm.sweep import Workers
+    from cl_nvrm.sweep.sweep import Workers
 
 FAILED = 1
 
@@ -38,7 +38,7 @@ def carry_out(
         names = labels(specs)
     results = _swept(arguments, planned.device, specs, names, store, errors, tracking)
     for result in results:
-        tracking.tell(result, names[result.spec.cell], store.events(result.id).read(), again=False)
+        tracking.tell(result, names[result.spec.cell], store.run_log(result.id).read(), again=False)
     for result in results:
         if "traceback" in result.provenance:
             log = store.folder / f"{result.id}.failed.txt"
@@ -55,7 +55,7 @@ def outcome(results: Sequence[RunResult]) -> int:
 
 def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec]:
     """Search every strategy's values; return the specs of the trials to report, with what was found."""
-    from cl_nvrm.tune import Budget, Search, tune
+    from cl_nvrm.sweep.tune import Budget, Search, tune
 
     folder = arguments.out / "tuning"
     tasks = min(arguments.tune_tasks, planned.tasks)
@@ -86,7 +86,7 @@ def _swept(
     tracking: Tracking | None = None,
 ) -> list[RunResult]:
     from cl_nvrm.progress import SweepProgress
-    from cl_nvrm.sweep import sweep
+    from cl_nvrm.sweep.sweep import sweep
 
     workers = workers_of(arguments, device)
     keep_weights = arguments.keep_weights and tracking is not None  # of the runs asked for, not of a search's
@@ -98,7 +98,7 @@ def _swept(
         def done(result: RunResult) -> None:
             progress.done(result)
             if tracking is not None:
-                tracking.tell(result, names[result.spec.cell], store.events(result.id).read())
+                tracking.tell(result, names[result.spec.cell], store.run_log(result.id).read())
 
         return sweep(
             specs,
@@ -113,7 +113,7 @@ def _swept(
 
 def workers_of(arguments: Arguments, device: str) -> "Workers":
     """Return where the runs of a command are computed."""
-    from cl_nvrm.sweep import Workers
+    from cl_nvrm.sweep.sweep import Workers
 
     # Said outright: workers that are kept from an earlier sweep, or run elsewhere, have an environment of their own.
     data_dir = arguments.data_dir or (Path(os.environ["CL_NVRM_DATA"]) if os.environ.get("CL_NVRM_DATA") else None)

@@ -72,8 +72,8 @@ def _asked(arguments: argparse.Namespace, errors: "Console") -> int:
     from rich.table import Table
 
     from cl_nvrm.spec.cell_names import labels
-    from cl_nvrm.store import Store
-    from cl_nvrm.stored import Questions, ask, runs_of
+    from cl_nvrm.sweep.probes import Questions, ask, runs_of
+    from cl_nvrm.sweep.store import Store
     from cl_nvrm.training.device import device_named
 
     if arguments.draws < 2:

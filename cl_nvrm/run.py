@@ -16,7 +16,7 @@ from cl_nvrm.execute import carry_out, outcome, workers_of
 from cl_nvrm.plan import Plan, plan
 from cl_nvrm.spec import RunResult, catalog, grammar
 from cl_nvrm.spec.cell_names import Labels, setting
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.store import Store
 
 if TYPE_CHECKING:
     from cl_nvrm.analysis.comparisons import Cell
@@ -48,7 +48,8 @@ def _run(arguments: Arguments, errors: Console) -> int:
 
 def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     """Print every run with its state and about how long it takes."""
-    from cl_nvrm import estimate, tables
+    from cl_nvrm import tables
+    from cl_nvrm.sweep import estimate
 
     stored = {r.id: r for r in store.load()[0] if store.complete(r.id, arguments.keep_weights)}
     # What tuning will choose, and whether it is stored, is not known yet.

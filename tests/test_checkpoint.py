@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from avalanche.core import SupervisedPlugin
 
-from cl_nvrm.claim import claim
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.claim import claim
+from cl_nvrm.sweep.store import Store
 from cl_nvrm.training import checkpoint
 from cl_nvrm.training.train import run_one
 
@@ -127,7 +127,7 @@ def test_a_claim_is_held_by_one_process_and_goes_with_it(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from cl_nvrm.claim import claim
+from cl_nvrm.sweep.claim import claim
 with claim(Path({str(path)!r}), wait=False) as mine:
     print(mine, flush=True)
     time.sleep(60)
@@ -153,11 +153,11 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)
-from cl_nvrm import attempt
+from cl_nvrm.sweep import job
 from cl_nvrm.training import stack, train
 from cl_nvrm.spec import RunSpec
-from cl_nvrm.store import Store
-from cl_nvrm.sweep import Workers, sweep
+from cl_nvrm.sweep.store import Store
+from cl_nvrm.sweep.sweep import Workers, sweep
 
 folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from cl_nvrm.store import Store
-from cl_nvrm.sweep import Workers, sweep
+from cl_nvrm.sweep.store import Store
+from cl_nvrm.sweep.sweep import Workers, sweep
 from tests.test_checkpoint import measured
 
 distributed = pytest.importorskip("distributed")

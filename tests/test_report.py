@@ -11,7 +11,7 @@ import pytest
 
 from cl_nvrm.report.__main__ import main
 from cl_nvrm.spec import RunResult, RunSpec
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.store import Store
 
 STRATEGIES = ("naive", "nvrm", "ewc", "ewc+nvrm", "si", "si+nvrm")
 EVIL = '<img src=x onerror="alert(1)">&</script>'

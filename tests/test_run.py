@@ -78,7 +78,7 @@ def test_a_dry_run_knows_what_is_stored_and_estimates_from_it(cli, cli_json, tmp
 
 
 def test_an_estimate_is_near_the_time_it_takes(toy_spec):
-    from cl_nvrm import estimate
+    from cl_nvrm.sweep import estimate
     from cl_nvrm.training.train import run_one
 
     spec = toy_spec("ewc", benchmark="toy:tasks=4,samples=6000", epochs=3)

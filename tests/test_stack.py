@@ -7,8 +7,8 @@ import torch
 
 import cl_nvrm
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.store import Store
-from cl_nvrm.sweep import Workers, sweep
+from cl_nvrm.sweep.store import Store
+from cl_nvrm.sweep.sweep import Workers, sweep
 from cl_nvrm.training import train
 from cl_nvrm.training.record import LossRecord
 from cl_nvrm.training.stack import run_stack, stackable, stacked

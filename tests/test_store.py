@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec, derived_seed
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.claim import claim
+from cl_nvrm.sweep.store import Store
 
 SPEC = RunSpec("naive", "toy:tasks=3", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
 
@@ -95,7 +95,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 from cl_nvrm.spec import RunResult, RunSpec
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.store import Store
 
 spec = RunSpec("naive", "toy", "x", "", 0, 1, 32, "adam", 1e-3, 0.0)
 rows = tuple((0.1,) * 500 for _ in range(500))

@@ -4,8 +4,8 @@ import subprocess
 import sys
 import time
 
-from cl_nvrm.store import Store
-from cl_nvrm.sweep import Workers, sweep
+from cl_nvrm.sweep.store import Store
+from cl_nvrm.sweep.sweep import Workers, sweep
 
 COMMAND = (
     sys.executable, "-m", "cl_nvrm.run", "--benchmark", "toy:tasks=8,samples=2000", "--strategy", "ewc+nvrm",
@@ -14,7 +14,7 @@ COMMAND = (
 
 
 def events(folder):
-    return {file.stem: [e["event"] for e in Store(folder).events(file.stem).read()] for file in folder.glob("*.json")}
+    return {file.stem: [e["event"] for e in Store(folder).run_log(file.stem).read()] for file in folder.glob("*.json")}
 
 
 def leftovers(folder):
@@ -47,12 +47,12 @@ def test_workers_that_lost_their_master_do_not_get_in_the_way(tmp_path):
 def test_the_log_says_what_each_task_came_to(toy_spec, tmp_path):
     store = Store(tmp_path)
     (result,) = sweep([toy_spec("ewc")], store, Workers(jobs=1))
-    start, *tasks, done = store.events(result.id).read()
+    start, *tasks, done = store.run_log(result.id).read()
     assert (start["event"], done["event"]) == ("start", "done") and start["strategy"] == result.spec.strategy
     assert [tuple(event["accuracy"]) for event in tasks] == list(result.accuracy)
     with (tmp_path / "events" / f"{result.id}.jsonl").open("a") as file:
         file.write('{"cut')
-    assert len(store.events(result.id).read()) == 2 + len(tasks)
+    assert len(store.run_log(result.id).read()) == 2 + len(tasks)
 
 
 def test_a_failed_run_is_logged_tried_again_and_leaves_nothing(toy_spec, tmp_path, monkeypatch):
@@ -65,7 +65,7 @@ def test_a_failed_run_is_logged_tried_again_and_leaves_nothing(toy_spec, tmp_pat
     assert failed.status == "failed" and "ZeroDivisionError" in failed.error and store.get(spec.id) is None
     (result,) = sweep([spec], store, Workers(jobs=1))
     assert result.status == "done"
-    assert [e["event"] for e in store.events(spec.id).read() if e["event"] != "task"] == [
+    assert [e["event"] for e in store.run_log(spec.id).read() if e["event"] != "task"] == [
         "start", "failed", "start", "done",
     ]  # fmt: skip
     assert json.loads((tmp_path / f"{spec.id}.json").read_text())["status"] == "done" and not leftovers(tmp_path)
@@ -74,15 +74,15 @@ def test_a_failed_run_is_logged_tried_again_and_leaves_nothing(toy_spec, tmp_pat
 def test_threads_of_one_worker_do_not_share_their_random_numbers(toy_spec, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    from cl_nvrm.attempt import Attempt
+    from cl_nvrm.sweep.job import Job
     from cl_nvrm.training.train import run_one
 
     specs = [toy_spec("nvrm", benchmark="toy:width=256", seed=seed) for seed in range(6)]
     store = Store(tmp_path)
     store.prepare()
-    attempt = Attempt(store, threads=1)
+    job = Job(store, threads=1)
     with ThreadPoolExecutor(4) as pool:
-        found = [results[0] for _, results in pool.map(lambda spec: attempt((spec,), wait=True), specs)]
+        found = [results[0] for _, results in pool.map(lambda spec: job((spec,), wait=True), specs)]
     for result, spec in zip(found, specs, strict=True):
         assert result.provenance["weights_sha256"] == run_one(spec, threads=1).provenance["weights_sha256"]
 

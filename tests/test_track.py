@@ -90,7 +90,7 @@ def test_wandb_without_a_login_is_said_before_anything_is_trained(cli, monkeypat
 
 
 def test_a_tracker_that_fails_is_named_once_and_stops_nothing(cli, monkeypatch):
-    from cl_nvrm import track
+    from cl_nvrm.sweep import track
 
     def fail(*_):
         raise ConnectionError("gone")
@@ -115,7 +115,7 @@ def test_two_commands_may_write_one_csv(tmp_path, toy_spec):
     from threading import Thread
 
     from cl_nvrm.spec import RunResult
-    from cl_nvrm.track import Csv
+    from cl_nvrm.sweep.track import Csv
 
     results = [RunResult(replace(toy_spec(), seed=s), "done", ((0.5,),), losses=((0.1,),)) for s in range(40)]
     threads = [

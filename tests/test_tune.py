@@ -6,8 +6,8 @@ import pytest
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, catalog
+from cl_nvrm.sweep.tune import FIRST_SEED, Budget, Search, ranges, tune
 from cl_nvrm.training.build import build_benchmark
-from cl_nvrm.tune import FIRST_SEED, Budget, Search, ranges, tune
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = Budget(trials=10, tasks=2, holdout=80)
@@ -164,7 +164,7 @@ def test_two_searches_at_once_end_with_one_budget(toy_spec, tmp_path):
 
 def test_searches_of_before_keep_their_names():
     """A committed study finds its journals again, though specs have gained fields since."""
-    from cl_nvrm.store import Store
+    from cl_nvrm.sweep.store import Store
 
     folder = ROOT / "reports" / "studies" / "frontier" / "tuned-permuted"
     spec = next(r.spec for r in Store(folder).load()[0] if r.spec.strategy == "naive")

@@ -7,8 +7,8 @@ import torch
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.perturb import main as perturb
-from cl_nvrm.store import Store
-from cl_nvrm.stored import Questions, ask, kept, opened
+from cl_nvrm.sweep.probes import Questions, ask, kept, opened
+from cl_nvrm.sweep.store import Store
 from cl_nvrm.training import weights
 from cl_nvrm.training.weights import fingerprint
 
@@ -158,10 +158,10 @@ def test_weights_of_another_training_of_the_same_run_are_refused(store):
 
 
 def test_a_worker_that_does_not_see_the_store_refuses_to_lose_weights(toy_spec, tmp_path):
-    from cl_nvrm.attempt import Attempt
+    from cl_nvrm.sweep.job import Job
 
     with pytest.raises(UserError, match="--keep-weights"):
-        Attempt(Store(tmp_path / "nowhere"), keep_weights=True)((toy_spec(),), wait=True)
+        Job(Store(tmp_path / "nowhere"), keep_weights=True)((toy_spec(),), wait=True)
 
 
 def test_a_full_disk_costs_the_weights_and_not_the_run(toy_spec, tmp_path):

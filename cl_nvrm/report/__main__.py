@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.store import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,9 +17,9 @@ from cl_nvrm.execute import carry_out, outcome
 from cl_nvrm.plan import plan
 from cl_nvrm.spec import RunResult, grammar
 from cl_nvrm.spec.cell_names import Labels, labels, setting
-from cl_nvrm.store import Store
 from cl_nvrm.study.catalog import GROUPS
 from cl_nvrm.study.definitions import SCALES, Part, Study
+from cl_nvrm.sweep.store import Store
 from cl_nvrm.training.device import device_named
 
 FOLDER = Path("reports/studies")
@@ -113,7 +113,7 @@ def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str],
 
 
 def _trained(study: Study, part: Part, folder: Path, more: Sequence[str], errors: Console) -> list[RunResult]:
-    from cl_nvrm.stored import Questions, kept
+    from cl_nvrm.sweep.probes import Questions, kept
 
     warn = notes(errors)
     arguments = parse([*part.words, "--out", str(folder), *more])
@@ -135,7 +135,7 @@ def described(benchmark: str, setting: str) -> str:
 
 
 def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[str]) -> Figure:
-    from cl_nvrm.stored import Questions, ask
+    from cl_nvrm.sweep.probes import Questions, ask
 
     results = list({result.id: result for result in results}.values())
     names: Labels = labels(result.spec for result in results)

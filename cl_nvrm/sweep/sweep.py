@@ -9,11 +9,11 @@ from pathlib import Path
 
 import joblib
 
-from cl_nvrm.attempt import Attempt
-from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.claim import claim
+from cl_nvrm.sweep.job import Job
+from cl_nvrm.sweep.store import Store
 
 CONNECT_SECONDS = 5
 
@@ -85,7 +85,7 @@ def sweep(
     missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())
     groups = [(spec,) for spec in missing] if keep_weights else workers.groups(missing)  # a stack keeps none
     jobs, threads = workers.for_runs(len(groups))
-    attempt = Attempt(
+    job = Job(
         Store(store.folder.resolve()),
         device=workers.device,
         data_dir=workers.data_dir,
@@ -99,7 +99,7 @@ def sweep(
     results_as = "list" if workers.backend == "ray" else "generator_unordered"
     with _engine(workers), _workers_alive():
         for wait in (False, True):
-            calls = [joblib.delayed(attempt)(group, wait=wait) for group in groups]
+            calls = [joblib.delayed(job)(group, wait=wait) for group in groups]
             groups = []
             for group, found in joblib.Parallel(n_jobs=jobs, return_as=results_as)(calls) if calls else ():
                 if found is None:

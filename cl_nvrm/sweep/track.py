@@ -13,9 +13,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
-from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult
+from cl_nvrm.sweep.claim import claim
 
 Events = Iterable[dict[str, Any]]
 Scalar = tuple[str, int, float, float]  # name, step, value, seconds since 1970

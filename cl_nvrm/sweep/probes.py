@@ -14,7 +14,7 @@ from cl_nvrm.analysis.robustness import Draws, generalisation_gap, neural_variab
 from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, canonical_json
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.store import Store
 from cl_nvrm.training import weights
 from cl_nvrm.training.build import build_benchmark, build_model
 from cl_nvrm.training.evaluate import EVAL_BATCH

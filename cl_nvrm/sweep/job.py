@@ -1,4 +1,4 @@
-"""Attempt: what a worker process does with a run: claim it, go on from its checkpoint, store its result.
+"""Job: what a worker process does with a run: claim it, go on from its checkpoint, store its result.
 
 A group of specs that differ in nothing but their seed is trained as one stack, where that is asked for.
 """
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cl_nvrm.claim import claim
 from cl_nvrm.errors import Diverged, UserError
 from cl_nvrm.spec import RunResult, RunSpec
-from cl_nvrm.store import Store
+from cl_nvrm.sweep.claim import claim
+from cl_nvrm.sweep.store import Store
 
 Group = tuple[RunSpec, ...]
 ALONE = threading.Lock()  # a run seeds its process's global generators: two threads of one worker would share them
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Job:
     """How to train a group: its device, torch threads, data, whether only ``stacked`` will do, and where to store it.
 
     ``fresh`` trains again what is stored, or begun.
@@ -122,7 +122,7 @@ class Attempt:
     def _log(self, spec: RunSpec, event: str, **values: Any) -> None:
         if self._sees_store:
             with suppress(OSError):  # the log is for looking on, not worth a run
-                self.store.events(spec.id).write(event, **values)
+                self.store.run_log(spec.id).write(event, **values)
 
     def _failed(self, spec: RunSpec, problem: Exception) -> RunResult:
         about = {"traceback": "".join(traceback.format_exception(problem))}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-class EventLog:
+class RunLog:
     """Appends to ``path`` (None: nowhere); a line is written at once, so that a killed run leaves whole lines."""
 
     def __init__(self, path: Path | None) -> None:

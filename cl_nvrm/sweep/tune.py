@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cl_nvrm.analysis.metrics import metric
-from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec, catalog, derived_seed, grammar
+from cl_nvrm.sweep.claim import claim
 
 LR_RANGE = (100, 10)  # the learning rate of the first trial, divided and multiplied by these
 FIRST_SEED = 1_000_000

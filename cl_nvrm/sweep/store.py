@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 
-from cl_nvrm.claim import claim
 from cl_nvrm.errors import UserError
-from cl_nvrm.events import EventLog
 from cl_nvrm.spec import RunResult
+from cl_nvrm.sweep.claim import claim
+from cl_nvrm.sweep.run_log import RunLog
 
 
 class Store:
@@ -79,9 +79,9 @@ class Store:
         """Return the file of a run's final weights, where they are kept."""
         return self.folder / "weights" / f"{run_id}.safetensors"
 
-    def events(self, run_id: str) -> EventLog:
+    def run_log(self, run_id: str) -> RunLog:
         """Return a run's log."""
-        return EventLog(self.folder / "events" / f"{run_id}.jsonl")
+        return RunLog(self.folder / "events" / f"{run_id}.jsonl")
 
     def tidy(self, run_id: str, *, everything: bool = False) -> None:
         """Remove the beginnings of files of a run; ``everything``: its checkpoint, too. For its claim's holder only."""

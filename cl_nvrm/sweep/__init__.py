@@ -1,0 +1,1 @@
+"""Many specs into a store: workers, claims, run logs, tuning, trackers, and what can be asked of kept weights."""
