@@ -48,7 +48,7 @@ def _run(arguments: Arguments, errors: Console) -> int:
 
 def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     """Print every run with its state and about how long it takes."""
-    from cl_nvrm import tables
+    from cl_nvrm.report import terminal
     from cl_nvrm.sweep import estimate
 
     stored = {r.id: r for r in store.load()[0] if store.complete(r.id, arguments.keep_weights)}
@@ -58,37 +58,37 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     jobs, threads = workers.for_runs(len(to_do))
     about = estimate.seconds(to_do, list(stored.values()), arguments.data_dir, planned.device, threads)
     for spec in planned.specs:
-        state = f"to do, {tables.duration(about[spec.id])}" if spec.id in about else "stored"
+        state = f"to do, {terminal.duration(about[spec.id])}" if spec.id in about else "stored"
         if arguments.tune:
-            state = f"to be tuned, {tables.duration(about.get(spec.id, math.nan))}"
+            state = f"to be tuned, {terminal.duration(about.get(spec.id, math.nan))}"
         print(f"{spec.id}  {state}  seed {spec.seed}  lr {spec.lr:g}  {spec.strategy}")
     at_once = f"{jobs} at once" if jobs > 0 else "on the cluster, one at a time"
-    total = tables.duration(sum(about.values()) / max(1, jobs))
+    total = terminal.duration(sum(about.values()) / max(1, jobs))
     tasks = min(arguments.tune_tasks, planned.tasks)
     tuning = f"; before that, {arguments.tune} trials a strategy on {tasks} tasks" if arguments.tune else ""
     print(f"{len(to_do)} of {len(planned.specs)} runs to do, {total} with {at_once}{tuning}")
 
 
 def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: Store) -> None:
-    from cl_nvrm import tables
     from cl_nvrm.analysis.comparisons import cells, comparisons
+    from cl_nvrm.report import terminal
 
     groups = cells(results, names)
     figures = _draw(results, groups, names, store.folder / "figures") if arguments.plots else []
     compared = comparisons(groups, ("base task", "ACC", "memorised"))
     if arguments.format == "json":
-        print(json.dumps(tables.as_json(results, compared, figures, store.folder)))
+        print(json.dumps(terminal.as_json(results, compared, figures, store.folder)))
     else:
         console = Console()
         console = console if console.is_terminal else Console(width=140)
         by_name = {cell.name: cell.results for cell in groups}
-        tables.write(console, by_name, compared, figures, store.folder)
+        terminal.write(console, by_name, compared, figures, store.folder)
 
 
 def _draw(results: list[RunResult], groups: "list[Cell]", names: Labels, folder: Path) -> list[Path]:
-    from cl_nvrm import figures
     from cl_nvrm.analysis.frontier import families, several_settings
-    from cl_nvrm.drawing import save
+    from cl_nvrm.report import figures
+    from cl_nvrm.report.save import save
 
     runs = figures.table(results, names)
     if runs.empty:

@@ -207,7 +207,7 @@ def test_thirty_kills_leave_every_result_as_if_there_had_been_none(toy_spec, tmp
         assert not damaged and {r.id for r in results} == {s.id for s in specs}
         for spec in specs:
             assert measured(Store(folder).get(spec.id)) == measured(run_one(spec, threads=1))
-            events = [e["event"] for e in Store(folder).events(spec.id).read()]
+            events = [e["event"] for e in Store(folder).run_log(spec.id).read()]
             assert events.count("done") <= 1 and "failed" not in events
         assert {p.name for p in folder.iterdir()} == {*(f"{s.id}.json" for s in specs), "events"}
         if killed >= 30:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from cl_nvrm import figures
 from cl_nvrm.analysis import metrics, stats
+from cl_nvrm.report import figures
 from cl_nvrm.spec import RunResult, RunSpec
 
 MATRIX = ((0.9, 0.1, 0.2), (0.7, 0.8, 0.1), (0.5, 0.6, 0.7))

@@ -21,25 +21,21 @@ MAY_IMPORT = {
     "training": {"errors", "spec", "benchmark", "data", "plugins"},
     "sweep": {"errors", "spec", "benchmark", "analysis", "training"},
     "analysis": {"errors", "spec", "noise"},
-    "figures": {"spec", "analysis"},
-    "tables": {"spec", "analysis"},
     "progress": {"spec"},
     "arguments": {"errors", "spec"},
     "plan": {"errors", "spec", "arguments", "benchmark", "data", "training"},
     "perturb": {"errors", "spec", "noise", "command", "training", "sweep"},
     "study": {
-        "spec", "noise", "training", "arguments", "plan", "sweep", "command", "execute", "drawing",
-        "analysis", "figures", "generalization",
+        "spec", "noise", "training", "arguments", "plan", "sweep", "command", "execute", "analysis", "report",
+        "generalization",
     },
-    "drawing": {"errors"},
     "command": {"errors"},
     "execute": {"errors", "spec", "arguments", "plan", "sweep", "progress"},
     "run": {
-        "errors", "spec", "arguments", "plan", "sweep", "command", "execute", "tables", "analysis", "figures",
-        "drawing",
+        "errors", "spec", "arguments", "plan", "sweep", "command", "execute", "analysis", "report",
     },
     "calibrate": {"errors", "spec", "arguments", "plan", "benchmark", "noise", "plugins", "training"},
-    "report": {"errors", "spec", "sweep", "analysis", "figures"},
+    "report": {"errors", "spec", "sweep", "analysis"},
     "bench": {
         "errors", "spec", "arguments", "benchmark", "data", "plugins", "training", "plan", "run",
     },
@@ -59,16 +55,16 @@ PLUGIN_FOLDERS = {
 # a third-party package -> the only rooms, or modules of a room, that may import it
 ONLY_IN = {
     "avalanche": {"plugins", "training", "benchmark", "strategies", "benchmarks", "bench"},
-    "pandas": {"figures", "study"},
-    "seaborn": {"figures", "study"},
-    "matplotlib": {"figures", "drawing", "report", "study"},
+    "pandas": {"report/figures", "study"},
+    "seaborn": {"report/figures", "study"},
+    "matplotlib": {"report", "study"},
     "jinja2": {"report"},
     "joblib": {"sweep/sweep"},
     "optuna": {"sweep/tune"},
     "wandb": {"sweep/track"},
     "numba": {"noise/kernels"},
     "llvmlite": {"noise/kernels"},
-    "rich": {"tables", "progress", "command", "execute", "run", "bench", "calibrate", "perturb", "study"},
+    "rich": {"report/terminal", "progress", "command", "execute", "run", "bench", "calibrate", "perturb", "study"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 
 from cl_nvrm.analysis.metrics import summary
-from cl_nvrm.report.sections import Section, Table
+from cl_nvrm.report.sections import Section
+from cl_nvrm.report.tables import Table
 from cl_nvrm.spec import RunResult, RunSpec
 
 _SETTINGS = ("run", *(field.name for field in fields(RunSpec)))

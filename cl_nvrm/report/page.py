@@ -17,10 +17,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cl_nvrm import figures
 from cl_nvrm.analysis.frontier import several_settings
 from cl_nvrm.analysis.metrics import metric
-from cl_nvrm.report.sections import Section, Table
+from cl_nvrm.report import figures
+from cl_nvrm.report.sections import Section
+from cl_nvrm.report.tables import Table
 from cl_nvrm.spec import RunResult
 
 HALF_PAGE = 8.0  # inches

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compute(name: str, study: Study, scale: str, folder: Path) -> None:
     """Draw a study that computes what it shows, and write its numbers beside the figures."""
-    from cl_nvrm.drawing import save
+    from cl_nvrm.report.save import save
 
     for path in save({name: study.function(study.figure)(scale)}, folder / "figures"):
         print(f"figure: {path}")
@@ -96,7 +96,7 @@ def _compute(name: str, study: Study, scale: str, folder: Path) -> None:
 
 def _run(name: str, study: Study, scale: str, folder: Path, more: Sequence[str], errors: Console) -> list[RunResult]:
     """Train and draw one study; return all results."""
-    from cl_nvrm.drawing import save
+    from cl_nvrm.report.save import save
 
     panels: dict[str, list[RunResult]] = {}
     for part in study.parts[scale]:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.analysis.robustness import Draws
 from cl_nvrm.analysis.stats import t_interval
-from cl_nvrm.figures import epoch_curves
 from cl_nvrm.noise import law
+from cl_nvrm.report.figures import epoch_curves
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import Labels, short_name
 from cl_nvrm.study.captions import caption, runs_a_cell

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from cl_nvrm.analysis.fitting import time_to_fit
 from cl_nvrm.analysis.metrics import TEST, TRAINING
 from cl_nvrm.analysis.stats import t_interval
-from cl_nvrm.figures import CURVES_A_PANEL, MARKED_POINTS
+from cl_nvrm.report.figures import CURVES_A_PANEL, MARKED_POINTS
 from cl_nvrm.spec import RunResult, grammar
 from cl_nvrm.spec.cell_names import Labels
 from cl_nvrm.study.captions import INTERVALS, caption, runs_a_cell

@@ -1,0 +1,161 @@
+"""Tables: what is said of cells, as plain values that every format renders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cl_nvrm.analysis.comparisons import Cell, Paired
+from cl_nvrm.analysis.frontier import AtEqualPlasticity
+from cl_nvrm.analysis.metrics import METRICS, metric
+from cl_nvrm.analysis.stats import EXACT_UP_TO, FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table: the text, what it sorts by, and a remark such as why there is no value."""
+
+    text: str
+    sort: float | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table of entries with a note below; the first column names the row."""
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    note: str = ""
+
+
+def summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
+    """Return each cell's metrics, mean ± standard deviation, with stars against its reference; in percent."""
+    marks = {(row.metric, row.first): stars(row.p_holm, row.found.n) for row in compared if row.reference}
+    defined = [name for name in METRICS if any(cell.values(name) for cell in of)]
+    rows = []
+    for cell in of:
+        row = [Entry(cell.name), Entry(str(len(cell.done)), len(cell.done))]
+        for name in defined:
+            values = [100 * value for value in cell.values(name).values()]
+            if not values:
+                reasons = {metric(name, r).reason or "" for r in cell.results}
+                row.append(Entry("–", None, "; ".join(sorted(reasons))))
+                continue
+            mean, sd = mean_sd(values)
+            spread = f" ± {sd:.1f}" if len(values) > 1 else ""
+            row.append(Entry(f"{mean:.1f}{spread}{marks.get((name, cell.name), '')}", mean))
+        rows.append(tuple(row))
+    return Table("summary", "Results", ("strategy", "n", *defined), tuple(rows), _note(of, compared))
+
+
+def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
+    note = "Percent, mean ± standard deviation over seeds."
+    absent: dict[str, list[str]] = {}
+    for name in METRICS:
+        if not any(cell.values(name) for cell in of):
+            reasons = sorted({metric(name, r).reason or "" for cell in of for r in cell.results})
+            absent.setdefault("; ".join(reasons), []).append(name)
+    note += "".join(f" No {', '.join(those)}: {why}." for why, those in absent.items())
+    held = [row for row in compared if row.reference]
+    if any(row.found.n >= FEWEST for row in held):
+        note += (
+            f" Against {of[0].name.partition(',')[0]} with the same other settings, where there is one, on the same "
+            "seeds: * p < 0.05, ** p < 0.01, *** p < 0.001 (sign-flip test, adjusted after Holm for all comparisons "
+            "made in a metric)."
+        )
+        out_of_reach = [row for row in held if row.family * 2.0 ** (1 - min(row.found.n, EXACT_UP_TO)) >= 0.05]
+        if out_of_reach:
+            worst = out_of_reach[0]
+            note += (
+                f" With {worst.found.n} seeds and {worst.family} comparisons even the clearest difference has an "
+                f"adjusted p of {min(1, worst.family * 2.0 ** (1 - worst.found.n)):.2f}: no star can appear."
+            )
+    few = {row.found.n for row in held if row.found.n < FEWEST}
+    if few:
+        note += f" With fewer than {FEWEST} seeds nothing is marked as significant; some here have {min(few)}."
+    return note
+
+
+def intervals(of: Sequence[Cell]) -> Table:
+    """Return the confidence intervals of each cell's mean in each metric, in percent."""
+    rows = []
+    for cell in of:
+        for name in METRICS:
+            values = [100 * value for value in cell.values(name).values()]
+            if len(values) > 1:
+                mean, sd = mean_sd(values)
+                entries = (Entry(f"{mean:.2f}", mean), Entry(f"{sd:.2f}", sd), _ends(t_interval(values)))
+                count = Entry(str(len(values)), len(values))
+                rows.append((Entry(cell.name), Entry(name), *entries, _ends(bootstrap_interval(values)), count))
+    header = ("strategy", "metric", "mean", "sd", "95 % CI (t)", "95 % CI (bootstrap)", "n")
+    return Table("intervals", "Intervals", header, tuple(rows), "Percent. The bootstrap needs five seeds.")
+
+
+def differences(compared: Sequence[Paired]) -> Table:
+    """Return the paired differences, in points, with what a reader needs to judge them."""
+    rows = []
+    for row in compared:
+        found = row.found
+        rows.append(
+            (
+                Entry(f"{row.first} - {row.second}"),
+                Entry(row.metric),
+                Entry(f"{100 * found.mean:+.2f}{stars(row.p_holm, found.n)}", found.mean),
+                _ends(_points(found.t)),
+                _ends(_points(found.bootstrap)),
+                Entry(f"{row.p_holm:.3g}", row.p_holm),
+                Entry("–" if found.effect is None else f"{found.effect:.2f}", found.effect),
+                _seeds(found.effect, found.seeds_needed),
+                Entry(str(found.n), found.n),
+            )
+        )
+    header = (
+        "difference", "metric", "points", "95 % CI (t)", "95 % CI (bootstrap)", "p (Holm)", "effect size",
+        "seeds needed", "n",
+    )  # fmt: skip
+    note = (
+        "Paired by seed. p: sign-flip test, exact up to 16 seeds (its smallest raw value with n seeds is 2^(1-n)), "
+        "with 9,999 random signs beyond; adjusted after Holm for all rows of a metric. Effect size: mean over standard "
+        "deviation of the differences, Hedges' correction. Seeds needed: for one such comparison, before Holm, to have "
+        "p < 0.05 with power 0.8 (paired t test; at least the six the exact test needs). No bootstrap interval: fewer "
+        "than five seeds, or too many equal values."
+    )
+    return Table("differences", "Differences", header, tuple(rows), note)
+
+
+def equal_plasticity(compared: Sequence[AtEqualPlasticity]) -> Table:
+    """Return what families keep at equal plasticity, in points."""
+    rows = [
+        (
+            Entry(f"{row.first} - {row.second}"),
+            Entry(f"{100 * row.level:.2f}", row.level),
+            Entry(f"{100 * row.found.mean:+.2f}{stars(row.p_holm, row.found.n)}", row.found.mean),
+            _ends(_points(row.found.t)),
+            Entry(f"{row.p_holm:.3g}", row.p_holm),
+            Entry(str(row.found.n), row.found.n),
+        )
+        for row in compared
+    ]
+    header = ("difference", "learning accuracy, at least", "points kept", "95 % CI (t)", "p (Holm)", "n")
+    note = (
+        "Accuracy kept at the end on all tasks but the last, where tasks just learned are known at least that well: at "
+        "the highest such accuracy both methods reach, and in the middle of what both frontiers span. Each frontier is "
+        "found without the seed it is then read off for; settings with a run that did not finish are left out; p is "
+        "adjusted for all rows."
+    )
+    return Table("equal-plasticity", "At equal plasticity", header, tuple(rows), note)
+
+
+def _points(ends: Interval | None) -> Interval | None:
+    return None if ends is None else (100 * ends[0], 100 * ends[1])
+
+
+def _ends(ends: Interval | None) -> Entry:
+    return Entry("–") if ends is None else Entry(f"{ends[0]:.2f} to {ends[1]:.2f}", ends[0])
+
+
+def _seeds(effect: float | None, needed: int | None) -> Entry:
+    if effect is None:
+        return Entry("–")
+    return Entry("over 10,000", 10_001) if needed is None else Entry(str(needed), needed)
