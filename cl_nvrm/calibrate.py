@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from cl_nvrm.arguments import parse
 from cl_nvrm.benchmark import Benchmark
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import law
-from cl_nvrm.plan import plan
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
+from cl_nvrm.run.flags import parse
+from cl_nvrm.run.plan import plan
 from cl_nvrm.spec import RunSpec
 from cl_nvrm.training.build import build_benchmark, build_strategy
 

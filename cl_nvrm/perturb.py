@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", choices=["table", "json"], default="table", help="what stdout gets")
     arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
 
-    from cl_nvrm.command import exit_code
+    from cl_nvrm.run.exit import exit_code
 
     return exit_code(lambda errors: _asked(arguments, errors))
 

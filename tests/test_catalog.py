@@ -85,7 +85,7 @@ def test_an_entry_point_of_another_distribution_is_a_strategy(monkeypatch, tmp_p
 
 
 def test_names_are_known_without_importing_torch():
-    code = "import sys; from cl_nvrm.arguments import _parser; _parser().format_help(); print('torch' in sys.modules)"
+    code = "import sys; from cl_nvrm.run.flags import _parser; _parser().format_help(); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"
 

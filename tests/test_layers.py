@@ -21,23 +21,15 @@ MAY_IMPORT = {
     "training": {"errors", "spec", "benchmark", "data", "plugins"},
     "sweep": {"errors", "spec", "benchmark", "analysis", "training"},
     "analysis": {"errors", "spec", "noise"},
-    "progress": {"spec"},
-    "arguments": {"errors", "spec"},
-    "plan": {"errors", "spec", "arguments", "benchmark", "data", "training"},
-    "perturb": {"errors", "spec", "noise", "command", "training", "sweep"},
+    "perturb": {"errors", "spec", "noise", "training", "sweep", "run"},
     "study": {
-        "spec", "noise", "training", "arguments", "plan", "sweep", "command", "execute", "analysis", "report",
-        "generalization",
+        "spec", "noise", "training", "sweep", "analysis", "report", "generalization", "run",
     },
-    "command": {"errors"},
-    "execute": {"errors", "spec", "arguments", "plan", "sweep", "progress"},
-    "run": {
-        "errors", "spec", "arguments", "plan", "sweep", "command", "execute", "analysis", "report",
-    },
-    "calibrate": {"errors", "spec", "arguments", "plan", "benchmark", "noise", "plugins", "training"},
+    "run": {"errors", "spec", "benchmark", "data", "analysis", "training", "sweep", "report"},
+    "calibrate": {"errors", "spec", "benchmark", "noise", "plugins", "training", "run"},
     "report": {"errors", "spec", "sweep", "analysis"},
     "bench": {
-        "errors", "spec", "arguments", "benchmark", "data", "plugins", "training", "plan", "run",
+        "errors", "spec", "benchmark", "data", "plugins", "training", "run",
     },
     "__main__": {"run", "bench", "report", "calibrate", "perturb", "study"},
     "__init__": set(),
@@ -64,7 +56,7 @@ ONLY_IN = {
     "wandb": {"sweep/track"},
     "numba": {"noise/kernels"},
     "llvmlite": {"noise/kernels"},
-    "rich": {"report/terminal", "progress", "command", "execute", "run", "bench", "calibrate", "perturb", "study"},
+    "rich": {"report/terminal", "run", "bench", "calibrate", "perturb", "study"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cl_nvrm.arguments import parse
-from cl_nvrm.plan import plan
+from cl_nvrm.run.flags import parse
+from cl_nvrm.run.plan import plan
 from cl_nvrm.study.__main__ import main
 from cl_nvrm.study.catalog import GROUPS
 from cl_nvrm.study.definitions import SCALES, Part, Study

@@ -14,8 +14,8 @@ from cl_nvrm.bench.work import images
 FIRST_STEP = """
 from avalanche.core import SupervisedPlugin
 from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
-from cl_nvrm.plan import plan
-from cl_nvrm.arguments import parse
+from cl_nvrm.run.plan import plan
+from cl_nvrm.run.flags import parse
 
 class Stop(SupervisedPlugin):
     def after_training_iteration(self, strategy, **kwargs):

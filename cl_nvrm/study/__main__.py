@@ -11,10 +11,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from cl_nvrm.arguments import parse
-from cl_nvrm.command import exit_code, notes
-from cl_nvrm.execute import carry_out, outcome
-from cl_nvrm.plan import plan
+from cl_nvrm.run.execute import carry_out, outcome
+from cl_nvrm.run.exit import exit_code, notes
+from cl_nvrm.run.flags import parse
+from cl_nvrm.run.plan import plan
 from cl_nvrm.spec import RunResult, grammar
 from cl_nvrm.spec.cell_names import Labels, labels, setting
 from cl_nvrm.study.catalog import GROUPS

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cl_nvrm.arguments import Arguments, parse
-from cl_nvrm.command import exit_code, notes
 from cl_nvrm.errors import UserError
-from cl_nvrm.execute import carry_out, outcome, workers_of
-from cl_nvrm.plan import Plan, plan
+from cl_nvrm.run.execute import carry_out, outcome, workers_of
+from cl_nvrm.run.exit import exit_code, notes
+from cl_nvrm.run.flags import Arguments, parse
+from cl_nvrm.run.plan import Plan, plan
 from cl_nvrm.spec import RunResult, catalog, grammar
 from cl_nvrm.spec.cell_names import Labels, setting
 from cl_nvrm.sweep.store import Store

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cl_nvrm.arguments import Arguments
 from cl_nvrm.errors import UserError
+from cl_nvrm.run.flags import Arguments
 from cl_nvrm.spec import RunSpec, catalog, grammar
 from cl_nvrm.spec.cell_names import Labels, labels
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cl_nvrm.arguments import Arguments
 from cl_nvrm.errors import Diverged
-from cl_nvrm.plan import Plan
+from cl_nvrm.run.flags import Arguments
+from cl_nvrm.run.plan import Plan
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.spec.cell_names import Labels, labels, short_name
 from cl_nvrm.sweep.store import Store
@@ -85,7 +85,7 @@ def _swept(
     errors: Console,
     tracking: Tracking | None = None,
 ) -> list[RunResult]:
-    from cl_nvrm.progress import SweepProgress
+    from cl_nvrm.run.progress import SweepProgress
     from cl_nvrm.sweep.sweep import sweep
 
     workers = workers_of(arguments, device)
