@@ -12,7 +12,7 @@ from avalanche.training.supervised import Naive
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from cl_nvrm.analysis.implicit import implicit_regulariser
+from cl_nvrm.analysis.implicit_regulariser import implicit_regulariser
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.plugins.ewc import EWCPlugin

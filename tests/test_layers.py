@@ -22,15 +22,11 @@ MAY_IMPORT = {
     "sweep": {"errors", "spec", "benchmark", "analysis", "training"},
     "analysis": {"errors", "spec", "noise"},
     "perturb": {"errors", "spec", "noise", "training", "sweep", "run"},
-    "study": {
-        "spec", "noise", "training", "sweep", "analysis", "report", "generalization", "run",
-    },
+    "study": {"errors", "spec", "noise", "training", "sweep", "analysis", "report", "run"},
     "run": {"errors", "spec", "benchmark", "data", "analysis", "training", "sweep", "report"},
     "calibrate": {"errors", "spec", "benchmark", "noise", "plugins", "training", "run"},
     "report": {"errors", "spec", "sweep", "analysis"},
-    "bench": {
-        "errors", "spec", "benchmark", "data", "plugins", "training", "run",
-    },
+    "bench": {"errors", "spec", "benchmark", "data", "plugins", "training", "run"},
     "__main__": {"run", "bench", "report", "calibrate", "perturb", "study"},
     "__init__": set(),
 }  # fmt: skip

@@ -17,11 +17,11 @@ from cl_nvrm.plugins.distillation import FeatureDistillationPlugin, LwFPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.jacobian import JacobianPlugin
 from cl_nvrm.plugins.l1 import L1Plugin
+from cl_nvrm.plugins.loss_terms import LossTerm
 from cl_nvrm.plugins.nsr import NSRPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.sam import SAMPlugin
 from cl_nvrm.plugins.si import SIPlugin
-from cl_nvrm.plugins.terms import LossTerm
 from cl_nvrm.training.stack import run_stack, stackable
 from cl_nvrm.training.train import run_one
 

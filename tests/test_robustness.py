@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from cl_nvrm.analysis import passes, robustness
+from cl_nvrm.analysis import noisy_evaluation, robustness
 from cl_nvrm.analysis.robustness import Sharpness, Variability, expected_sharpness, neural_variability, perturbed
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Laplace, Perturbation
@@ -154,8 +154,8 @@ def test_every_scale_has_the_same_draws():
 @pytest.mark.parametrize("make", [network, normed, Tied])
 @pytest.mark.parametrize("relative", [False, True])
 def test_draws_side_by_side_are_those_one_by_one(make, at_once, relative, monkeypatch):
-    calls, side_by_side = [], passes._side_by_side
-    monkeypatch.setattr(passes, "_side_by_side", lambda *a: calls.append(1) or side_by_side(*a))
+    calls, side_by_side = [], noisy_evaluation._side_by_side
+    monkeypatch.setattr(noisy_evaluation, "_side_by_side", lambda *a: calls.append(1) or side_by_side(*a))
     model = make()
     alone = perturbed(model, batches(), [0.0, 0.2], draws=5, relative=relative)
     assert not calls

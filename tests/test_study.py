@@ -7,8 +7,8 @@ import pytest
 from cl_nvrm.run.flags import parse
 from cl_nvrm.run.plan import plan
 from cl_nvrm.study.__main__ import main
-from cl_nvrm.study.catalog import GROUPS
 from cl_nvrm.study.definitions import SCALES, Part, Study
+from cl_nvrm.study.studies import GROUPS
 
 STUDIES = {name: study for studies in GROUPS.values() for name, study in studies.items()}
 PARTS = [
@@ -55,7 +55,9 @@ def test_runs_that_do_not_finish_are_told_and_not_drawn(tmp_path, capsys, monkey
     from cl_nvrm.study import __main__ as study
 
     part = Part("digits", ("--benchmark", "toy", "--lr", "1e30", "--optimizer", "sgd", "--trials", "1"))
-    monkeypatch.setitem(study.GROUPS, "doomed", {"doomed": Study("?", "figures.curves", {"smoke": (part,)})})
+    monkeypatch.setitem(
+        study.GROUPS, "doomed", {"doomed": Study("?", "figures.generalisation.curves", {"smoke": (part,)})}
+    )
     words = ["doomed", "--scale", "smoke", "--jobs", "1", "--quiet", "--out", str(tmp_path / "out")]
     assert main(words) == 4
     told = capsys.readouterr()
@@ -87,7 +89,9 @@ def test_a_group_is_its_studies_each_in_its_folder(tmp_path, capsys, monkeypatch
     part = Part("toy", ("--benchmark", "toy", "--tasks", "1", "--epochs", "1", "--trials", "1"))
     from cl_nvrm.study import __main__ as study
 
-    monkeypatch.setitem(study.GROUPS, "two", {n: Study("?", "figures.methods", {"smoke": (part,)}) for n in "ab"})
+    monkeypatch.setitem(
+        study.GROUPS, "two", {n: Study("?", "figures.generalisation.methods", {"smoke": (part,)}) for n in "ab"}
+    )
     assert main(["two", "--scale", "smoke", "--jobs", "1", "--quiet"]) == 0
     figures = sorted(path.name for path in (tmp_path / "reports/studies/two/smoke/figures").iterdir())
     assert figures == ["a-toy.png", "a-toy.svg", "b-toy.png", "b-toy.svg"]

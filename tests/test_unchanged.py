@@ -87,7 +87,7 @@ PUBLIC = [
     "cl_nvrm.plugins.mas:MASPlugin",
     "cl_nvrm.plugins.sam:SAMPlugin",
     "cl_nvrm.plugins.quadratic:QuadraticPenalty,trainable_weights",
-    "cl_nvrm.plugins.terms:LossTerm",
+    "cl_nvrm.plugins.loss_terms:LossTerm",
     "cl_nvrm.analysis.metrics:base_task,mean_accuracy,METRICS",
     "cl_nvrm.analysis.stats:compare,holm,t_interval",
     "cl_nvrm.analysis.convexity:",

@@ -4,7 +4,7 @@ import pytest
 
 from cl_nvrm.spec import RunResult
 from cl_nvrm.spec.cell_names import labels
-from cl_nvrm.study.variances import curves, recorded
+from cl_nvrm.study.figures.variances import curves, recorded
 
 
 @pytest.fixture

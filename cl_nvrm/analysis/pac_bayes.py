@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cl_nvrm.analysis.passes import Loader, Loss
+from cl_nvrm.analysis.noisy_evaluation import Loader, Loss
 from cl_nvrm.analysis.robustness import error_rate, neural_variability
 from cl_nvrm.errors import UserError
 

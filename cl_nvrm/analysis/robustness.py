@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cl_nvrm.analysis.passes import Loader, Loss, means
+from cl_nvrm.analysis.noisy_evaluation import Loader, Loss, means
 from cl_nvrm.analysis.stats import Interval, mean_sd, t_interval
 from cl_nvrm.noise import Noise, Perturbation
 

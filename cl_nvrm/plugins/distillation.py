@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.terms import LossTerm, compiled
+from cl_nvrm.plugins.loss_terms import LossTerm, compiled
 
 
 class Distillation(LossTerm):

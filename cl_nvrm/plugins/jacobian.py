@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.terms import LossTerm, compiled
+from cl_nvrm.plugins.loss_terms import LossTerm, compiled
 
 
 class JacobianPlugin(LossTerm):

@@ -21,11 +21,11 @@ from avalanche.models.utils import is_multi_task_module
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from cl_nvrm.analysis.implicit import implicit_regulariser
+from cl_nvrm.analysis.implicit_regulariser import implicit_regulariser
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Gaussian, Noise, Seed, Stream, Uniform
-from cl_nvrm.plugins.around import around_task
+from cl_nvrm.plugins.task_context import around_task
 from cl_nvrm.plugins.trials import PerTrial
 
 Loss = Literal["cross-entropy", "squared"]

@@ -23,8 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from cl_nvrm.analysis.complexity import LOGITS, copied, davies_bouldin, features, intra_class_variance, named, units
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.around import around_task
-from cl_nvrm.plugins.terms import LossTerm, compiled
+from cl_nvrm.plugins.loss_terms import LossTerm, compiled
+from cl_nvrm.plugins.task_context import around_task
 
 AUTO, VARIANCE = "auto", "intra_class_variance"
 Sums = tuple[Tensor, Tensor, Tensor]  # of a batch: its classes (k,), how many of each (k,), their sums (k, units)

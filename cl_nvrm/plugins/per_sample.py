@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.terms import compiled
+from cl_nvrm.plugins.loss_terms import compiled
 
 Weights = dict[str, Tensor]
 Calls = dict[str, tuple[Tensor, Tensor]]  # by the prefix of a layer's parameters: what went in and what came out

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.around import around_task
+from cl_nvrm.plugins.loss_terms import GRADIENTS, LossTerm
 from cl_nvrm.plugins.nvrm import NVRMPlugin
-from cl_nvrm.plugins.terms import GRADIENTS, LossTerm
+from cl_nvrm.plugins.task_context import around_task
 
 
 class SAMPlugin(SupervisedPlugin):

@@ -17,8 +17,8 @@ from cl_nvrm.run.flags import parse
 from cl_nvrm.run.plan import plan
 from cl_nvrm.spec import RunResult, grammar
 from cl_nvrm.spec.cell_names import Labels, labels, setting
-from cl_nvrm.study.catalog import GROUPS
 from cl_nvrm.study.definitions import SCALES, Part, Study
+from cl_nvrm.study.studies import GROUPS
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.training.device import device_named
 

@@ -22,7 +22,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: what it asks, what is drawn (``module.function`` of ``cl_nvrm.study``), and its parts by scale.
+    """A study: what it asks, what is drawn (``module.function`` below ``cl_nvrm.study``), and its parts by scale.
 
     With scales of noise in ``perturbed`` trained weights are asked how they stand them. A study without parts computes
     what it shows by itself: its figure is a function of the scale, and so are its ``numbers``, by name.
@@ -36,7 +36,7 @@ class Study:
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return a function named ``module.function``; figures need libraries that planning does not."""
-        module, _, function = name.partition(".")
+        module, _, function = name.rpartition(".")
         found: Callable[..., Any] = getattr(import_module(f"cl_nvrm.study.{module}"), function)
         return found
 

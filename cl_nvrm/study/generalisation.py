@@ -56,7 +56,7 @@ _ON_CLEAN = {
 STUDIES = {
     "label-noise": Study(
         "Does the network end up repeating wrong labels?",
-        "figures.curves",
+        "figures.generalisation.curves",
         {
             "paper": _curves_at_paper_scale(),
             "small": (
@@ -69,7 +69,7 @@ STUDIES = {
     ),
     "denoising": Study(
         "Is it the noise, or taking it off again? NVRM and PSGD over their scales.",
-        "figures.scales",
+        "figures.generalisation.scales",
         {
             "paper": (
                 part(
@@ -94,7 +94,7 @@ STUDIES = {
     ),
     "noise-types": Study(
         "Does the law of the noise matter? Gaussian, Laplace and uniform over their scales.",
-        "figures.laws",
+        "figures.generalisation.laws",
         {
             "paper": (
                 part(
@@ -119,7 +119,7 @@ STUDIES = {
     ),
     "learning-rates": Study(
         "Would another learning rate do as well?",
-        "figures.learning_rates",
+        "figures.generalisation.learning_rates",
         {
             "paper": (part("cifar10", f"{_PAPER_NOISY} --lr 0.01|0.1|1|10", "naive", "nvrm:variability=0.05"),),
             "small": (
@@ -130,7 +130,7 @@ STUDIES = {
     ),
     "tuned": Study(
         "With every method tuned alike, on held-out images whose labels are as noisy?",
-        "figures.methods",
+        "figures.generalisation.methods",
         {
             "paper": (part("cifar10", f"{_PAPER_NOISY} --tune 16", "naive", "nvrm", "psgd", "sgld", "sam", "asam"),),
             "small": (part("mnist", f"{_MNIST} --trials 5 --tune 10", "naive", "nvrm", "psgd", "sgld", "sam"),),
@@ -139,13 +139,13 @@ STUDIES = {
     ),
     "robustness": Study(
         "How much noise on its weights does a trained network stand?",
-        "figures.perturbed",
+        "figures.generalisation.perturbed",
         _ON_CLEAN,
         perturbed=PERTURBED,
     ),
     "generalisation-gap": Study(
         "How far apart are training and test accuracy?",
-        "figures.methods",
+        "figures.generalisation.methods",
         _ON_CLEAN,
     ),
 }

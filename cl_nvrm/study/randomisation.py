@@ -43,7 +43,7 @@ _NETWORKS = {"mlp-1x512": _MLP1, "mlp-3x512": _MLP3, "alexnet": "small-alexnet",
 STUDIES = {
     "memorisation": Study(
         "What keeps a network from memorising random labels, and what does that cost on true ones?",
-        "fitting.curves",
+        "figures.fitting.curves",
         {
             "paper": tuple(_cifar("paper", name, net, "p=1") for name, net in _NETWORKS.items()),
             "small": (*_memorising("random-labels", "p=1"), *_memorising("true-labels", "p=0")),
@@ -52,7 +52,7 @@ STUDIES = {
     ),
     "corruptions": Study(
         "Does one recipe fit every corruption, and which takes longest?",
-        "fitting.curves",
+        "figures.fitting.curves",
         {
             "paper": tuple(_cifar("paper", name, n, kind) for name, n in _NETWORKS.items() for kind in _CORRUPTIONS),
             "small": tuple(
@@ -65,7 +65,7 @@ STUDIES = {
     ),
     "shares": Study(
         "What do test error and time to fit do as more and more of the labels are random?",
-        "fitting.shares",
+        "figures.fitting.shares",
         {
             "paper": tuple(_cifar("paper", name, n, share) for name, n in _NETWORKS.items() for share in _SHARES),
             "small": tuple(_cifar("small", "mlp-1x512", _MLP1, share) for share in _SHARES),

@@ -39,22 +39,22 @@ _LAYERS = (_mnist(4, *_BOTH, *(f"{_BOTH[1]},layer={layer}" for layer in (2, 4)))
 STUDIES = {
     "steady-logits": Study(
         "Does a network generalise better whose logits answer alike to all samples of a class?",
-        "variances.curves",
+        "figures.variances.curves",
         {"paper": _STEADY, "small": _STEADY, "smoke": _SMOKE},
     ),
     "regularisers": Study(
         "Do other regularisers do as well, and does steadiness add to them?",
-        "figures.methods",
+        "figures.generalisation.methods",
         {"paper": _REGULARISERS, "small": _REGULARISERS, "smoke": _SMOKE},
     ),
     "depths": Study(
         "Is it so at every depth?",
-        "figures.methods",
+        "figures.generalisation.methods",
         {"paper": _DEPTHS, "small": _DEPTHS, "smoke": _SMOKE},
     ),
     "layers": Study(
         "Does it matter which layer is steady?",
-        "figures.methods",
+        "figures.generalisation.methods",
         {"paper": _LAYERS, "small": _LAYERS, "smoke": _SMOKE},
     ),
 }

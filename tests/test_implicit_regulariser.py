@@ -8,16 +8,16 @@ import torch
 from torch import nn
 from torch.func import jacrev
 
-from cl_nvrm.analysis.implicit import implicit_regulariser
+from cl_nvrm.analysis.implicit_regulariser import implicit_regulariser
 from cl_nvrm.benchmark import TaskAware
 from cl_nvrm.errors import UserError
-from cl_nvrm.generalization import implicit
-from cl_nvrm.generalization.implicit import Training, fitted, stepped, train
-from cl_nvrm.generalization.regressions import MatrixSensing, Product, SparseSquares
-from cl_nvrm.generalization.two_layers import OnePoint, ReLULine
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.models.small_cnn import model as small_cnn
-from cl_nvrm.study.catalog import IMPLICIT
+from cl_nvrm.study.implicit import training
+from cl_nvrm.study.implicit.regressions import MatrixSensing, Product, SparseSquares
+from cl_nvrm.study.implicit.training import Training, fitted, stepped, train
+from cl_nvrm.study.implicit.two_layers import OnePoint, ReLULine
+from cl_nvrm.study.studies import IMPLICIT
 
 PROBLEMS = {
     "product": Product(trials=2),
@@ -118,8 +118,8 @@ KINDS = {
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("at_once", [1 << 24, 1])
 def test_the_regulariser_is_that_of_a_loop_over_samples_and_outputs(monkeypatch, make, at_once):
-    monkeypatch.setattr("cl_nvrm.analysis.implicit.NUMBERS", at_once)
-    monkeypatch.setattr("cl_nvrm.analysis.implicit.AT_ONCE", min(at_once, 4))
+    monkeypatch.setattr("cl_nvrm.analysis.implicit_regulariser.NUMBERS", at_once)
+    monkeypatch.setattr("cl_nvrm.analysis.implicit_regulariser.AT_ONCE", min(at_once, 4))
     torch.manual_seed(0)
     model, x = make(), torch.randn(7, 6)
     with torch.no_grad():
@@ -156,9 +156,9 @@ def test_networks_of_plain_layers_take_one_backward_pass_an_output_and_no_gradie
     expected = by_hand(model, x)
     assert implicit_regulariser(model, x) == pytest.approx(expected, rel=1e-5)
     with monkeypatch.context() as patch:
-        patch.setattr("cl_nvrm.analysis.implicit._by_gradients", None)
+        patch.setattr("cl_nvrm.analysis.implicit_regulariser._by_gradients", None)
         assert implicit_regulariser(model, x) == pytest.approx(expected, rel=1e-5)
-    monkeypatch.setattr("cl_nvrm.analysis.implicit._by_products", lambda *_: None)
+    monkeypatch.setattr("cl_nvrm.analysis.implicit_regulariser._by_products", lambda *_: None)
     assert implicit_regulariser(model, x) == pytest.approx(expected, rel=1e-5)
 
 
@@ -216,7 +216,7 @@ def test_the_simple_solutions_are_where_the_error_is_zero():
     assert mean(flat.distance(flat.start())) < 1e-9
 
 
-@pytest.mark.parametrize("kind", implicit.get_args(implicit.Noise))
+@pytest.mark.parametrize("kind", training.get_args(training.Noise))
 def test_noise_stops_when_it_should_and_drops_shorten_the_steps(kind):
     how = Training(kind, eta=0.05, sigma=0.3, steps=100, settle=50, drops=(0.5, 0.9), every=10)
     assert [how.size(step) for step in (1, 50, 51, 90, 91, 150)] == pytest.approx([0.05, 0.05, 5e-3, 5e-3, 5e-4, 5e-4])
@@ -226,10 +226,10 @@ def test_noise_stops_when_it_should_and_drops_shorten_the_steps(kind):
 
 
 def test_noise_at_one_label_is_as_strong_as_in_a_batch_by_itself():
-    one, every = (next(implicit._noise(1, Training(at=at), (4,)))[:, 0] for at in ("one", "all"))
+    one, every = (next(training._noise(1, Training(at=at), (4,)))[:, 0] for at in ("one", "all"))
     assert ((one != 0).sum(1) == 1).all()
     assert mean(one.square()) == pytest.approx(4, rel=0.4) and mean(every.square()) == pytest.approx(1, rel=0.2)
-    signs = next(implicit._noise(1, Training(law="rademacher"), (4,)))
+    signs = next(training._noise(1, Training(law="rademacher"), (4,)))
     assert set(signs.unique().tolist()) == {-1.0, 1.0}
 
 

@@ -18,7 +18,7 @@ from cl_nvrm.noise import law
 from cl_nvrm.report.figures import epoch_curves
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import Labels, short_name
-from cl_nvrm.study.captions import caption, runs_a_cell
+from cl_nvrm.study.figures.captions import caption, runs_a_cell
 
 ACCURACY, MEMORISED = "ACC", "memorised"
 HEADINGS = {ACCURACY: "Final test accuracy (%)", MEMORISED: "Wrong labels memorised (%)"}

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from cl_nvrm import data
-from cl_nvrm.analysis.fitting import TimeToFit, time_to_fit
+from cl_nvrm.analysis.time_to_fit import TimeToFit, time_to_fit
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import labels
-from cl_nvrm.study.fitting import curves, shares
+from cl_nvrm.study.figures.fitting import curves, shares
 from cl_nvrm.training.train import run_one
 
 RISING = (0.2, 0.7, 0.95, 1.0, 0.99, 1.0)

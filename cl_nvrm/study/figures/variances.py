@@ -10,7 +10,7 @@ from cl_nvrm.analysis.metrics import TEST
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.spec import RunResult
 from cl_nvrm.spec.cell_names import Labels
-from cl_nvrm.study.captions import caption, runs_a_cell
+from cl_nvrm.study.figures.captions import caption, runs_a_cell
 
 PANELS = {
     "intra_class_variance": "Variance within classes, logits",

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cl_nvrm.generalization.implicit import Noise, Problem, Training, Trajectory, fitted, train
-from cl_nvrm.generalization.regressions import MatrixSensing, Product, SparseSquares
-from cl_nvrm.generalization.two_layers import OnePoint, ReLULine
+from cl_nvrm.study.implicit.regressions import MatrixSensing, Product, SparseSquares
+from cl_nvrm.study.implicit.training import Noise, Problem, Training, Trajectory, fitted, train
+from cl_nvrm.study.implicit.two_layers import OnePoint, ReLULine
 
 KINDS: dict[Noise, str] = {
     "fresh": "label noise, fresh",

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cl_nvrm.generalization.implicit import Pull, per_trial
+from cl_nvrm.study.implicit.training import Pull, per_trial
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,22 @@ from cl_nvrm.study.definitions import Study
 
 IMPLICIT = {
     "implicit-rate": Study(
-        "Does label noise act at the rate η²σ²?", "implicit.rate_law", numbers="implicit.rate_numbers"
+        "Does label noise act at the rate η²σ²?", "implicit.figures.rate_law", numbers="implicit.figures.rate_numbers"
     ),
     "implicit-recovery": Study(
         "Which noise finds the simple truth behind the labels?",
-        "implicit.recovery",
-        numbers="implicit.recovery_numbers",
+        "implicit.figures.recovery",
+        numbers="implicit.figures.recovery_numbers",
     ),
     "implicit-kinks": Study(
         "Does label noise iron a ReLU network between collinear points?",
-        "implicit.kinks",
-        numbers="implicit.kink_numbers",
+        "implicit.figures.kinks",
+        numbers="implicit.figures.kink_numbers",
     ),
     "implicit-units": Study(
-        "Does label noise make the units of a network alike?", "implicit.units", numbers="implicit.unit_numbers"
+        "Does label noise make the units of a network alike?",
+        "implicit.figures.units",
+        numbers="implicit.figures.unit_numbers",
     ),
 }
 

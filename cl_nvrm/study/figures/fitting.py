@@ -8,13 +8,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cl_nvrm.analysis.fitting import time_to_fit
 from cl_nvrm.analysis.metrics import TEST, TRAINING
 from cl_nvrm.analysis.stats import t_interval
+from cl_nvrm.analysis.time_to_fit import time_to_fit
 from cl_nvrm.report.figures import CURVES_A_PANEL, MARKED_POINTS
 from cl_nvrm.spec import RunResult, grammar
 from cl_nvrm.spec.cell_names import Labels
-from cl_nvrm.study.captions import INTERVALS, caption, runs_a_cell
+from cl_nvrm.study.figures.captions import INTERVALS, caption, runs_a_cell
 
 Results = Sequence[RunResult]
 LEVEL = 0.999  # of 60,000 samples, sixty may be left; the last of them take long and say little
