@@ -3,6 +3,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from cl_nvrm.analysis import metrics, stats
+from cl_nvrm.analysis.comparisons import cells
 from cl_nvrm.report import figures
 from cl_nvrm.spec import RunResult, RunSpec
 
@@ -22,7 +23,7 @@ def results(strategies=("naive",), seeds=3, status="done"):
 
 def runs(*arguments, **keywords):
     made = results(*arguments, **keywords)
-    return figures.table(made, {r.spec.cell: r.spec.strategy.upper() for r in made})
+    return cells(made, {r.spec.cell: r.spec.strategy.upper() for r in made})
 
 
 def test_metrics_follow_their_definitions():
@@ -44,10 +45,10 @@ def test_one_value_has_no_deviation_and_no_width():
 
 
 def test_the_table_is_tidy_and_holds_finished_runs_only():
-    table = runs(("a", "b"))
+    table = figures.table(runs(("a", "b")))
     assert len(table) == 2 * 3 * 9
     assert list(table.columns) == ["family", "strategy", "seed", "after_task", "task", "accuracy"]
-    assert runs(status="diverged").empty
+    assert figures.table(runs(status="diverged")).empty
 
 
 @pytest.mark.parametrize("draw", [figures.base_task_curve, figures.mean_accuracy_curve])
@@ -73,3 +74,14 @@ def test_matrices_show_every_strategy_and_no_empty_axes(count):
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in shown] == [n.upper() for n in names]
     assert shown[0].texts[3].get_text() == "69"  # after task 2 on task 1: the mean of 70, 69 and 68
+
+
+def test_a_figure_added_to_the_list_is_drawn_by_the_run_and_shown_by_the_report(cli, monkeypatch, tmp_path):
+    from cl_nvrm.report.__main__ import write
+
+    extra = figures.Drawing("extra", "An extra figure", lambda cells: True, figures.base_task_curve)
+    monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES, extra))
+    code, out, _ = cli("--benchmark", "toy:tasks=2,samples=128", "--epochs", 1, "--jobs", 1, "--quiet", "--out", "runs")
+    assert code == 0 and "extra.png" in out
+    write([tmp_path / "runs"], tmp_path / "page", "title")
+    assert "An extra figure" in (tmp_path / "page" / "index.html").read_text()

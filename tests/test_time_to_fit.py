@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cl_nvrm import data
+from cl_nvrm.analysis.comparisons import cells
 from cl_nvrm.analysis.time_to_fit import TimeToFit, time_to_fit
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import labels
@@ -84,7 +85,7 @@ def test_gradients_of_a_run_are_those_of_its_batches(strategy, passes):
 
 
 def drawn(results):
-    return curves(results, labels([r.spec for r in results]), "a title")
+    return curves(cells(results, labels([r.spec for r in results])), "a title")
 
 
 def test_the_figure_has_a_line_a_cell_through_the_means_and_says_when_each_has_fitted(result):
@@ -119,7 +120,8 @@ def test_shares_are_drawn_over_what_share_of_labels_is_random(result, toy_spec):
         made = result(curve, seed=seed, accuracy=((0.9 - 0.8 * p,),))
         return replace(made, spec=toy_spec(benchmark=f"random-labels:p={p}", seed=seed))
 
-    figure = shares([of(0, 0, RISING), of(0, 1, RISING), of(0.5, 0, RISING[:2])], {}, "a title")
+    results = [of(0, 0, RISING), of(0, 1, RISING), of(0.5, 0, RISING[:2])]
+    figure = shares(cells(results, labels([r.spec for r in results])), "a title")
     errors, epochs = (axis.get_lines()[0] for axis in figure.axes)
     assert list(errors.get_xdata()) == [0, 0.5] and list(errors.get_ydata()) == pytest.approx([10, 50])
     first, second = epochs.get_ydata()

@@ -1,10 +1,11 @@
-"""Figures from tidy tables; nothing here reads or writes a file.
+"""Figures of cells, and the one list of them that the run and the report go through; nothing here touches a file.
 
-A table has one row for each trial and point: columns family (the strategy without its values), strategy, seed,
+A tidy table has one row for each trial and point: columns family (the strategy without its values), strategy, seed,
 after_task, task, accuracy (in [0, 1]; tasks count from 1).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from textwrap import fill
 
 import numpy as np
@@ -14,77 +15,100 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cl_nvrm.analysis import frontier as frontiers
 from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
-from cl_nvrm.spec import RunResult, RunSpec, grammar
+from cl_nvrm.spec import RunResult, grammar
 
 CURVES_A_PANEL = 8
 MARKED_POINTS = 30
 
 
-def table(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> pd.DataFrame:
-    """Return the tidy table of the finished results; ``names`` says what to call each cell."""
+def table(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return the tidy table of the finished trials."""
     rows = [
-        (grammar.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, t + 1, k + 1, value)
-        for r in results
+        (grammar.family(cell.spec.strategy), cell.name, r.spec.seed, t + 1, k + 1, value)
+        for cell in cells
+        for r in cell.done
         for t, row in enumerate(r.accuracy)
         for k, value in enumerate(row)
-        if r.status == "done"
     ]
     return pd.DataFrame(rows, columns=["family", "strategy", "seed", "after_task", "task", "accuracy"])
 
 
-def over_epochs(results: Sequence[RunResult]) -> bool:
+def finished(cells: Sequence[Cell]) -> list[RunResult]:
+    """Return the finished trials of all cells."""
+    return [result for cell in cells for result in cell.done]
+
+
+def over_epochs(cells: Sequence[Cell]) -> bool:
     """Return whether there is something to draw that was recorded after every epoch."""
-    return any(r.curves for r in results if r.status == "done")
+    return any(r.curves for r in finished(cells))
 
 
-def over_tasks(results: Sequence[RunResult]) -> bool:
+def over_tasks(cells: Sequence[Cell]) -> bool:
     """Return whether there are several tasks to draw, or nothing else."""
-    return any(len(r.accuracy) > 1 for r in results if r.status == "done") or not over_epochs(results)
+    done = finished(cells)
+    return any(len(r.accuracy) > 1 for r in done) or (bool(done) and not over_epochs(cells))
 
 
-def base_task_curve(runs: pd.DataFrame, title: str) -> Figure:
+def several_settings(cells: Sequence[Cell]) -> bool:
+    """Return whether some method was run with enough settings for a frontier."""
+    return frontiers.several_settings(frontiers.families(cells))
+
+
+def was_traced(cells: Sequence[Cell]) -> bool:
+    """Return whether accuracy was recorded while tasks were trained."""
+    return any(r.trace for r in finished(cells))
+
+
+def has_losses(cells: Sequence[Cell]) -> bool:
+    """Return whether training losses were recorded."""
+    return any(any(task) for r in finished(cells) for task in r.losses)
+
+
+def base_task_curve(cells: Sequence[Cell], title: str) -> Figure:
     """Draw the accuracy on the first task after each task, one curve a strategy."""
-    return _curves(_per_run(runs, base_task), "Accuracy on the first task (%)", title)
+    return _curves(_per_run(table(cells), base_task), "Accuracy on the first task (%)", title)
 
 
-def mean_accuracy_curve(runs: pd.DataFrame, title: str) -> Figure:
+def mean_accuracy_curve(cells: Sequence[Cell], title: str) -> Figure:
     """Draw the mean accuracy over the tasks learned so far after each task, one curve a strategy."""
-    return _curves(_per_run(runs, mean_accuracy), "Mean accuracy, learned tasks (%)", title)
+    return _curves(_per_run(table(cells), mean_accuracy), "Mean accuracy, learned tasks (%)", title)
 
 
-def loss_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
+def loss_curve(cells: Sequence[Cell], title: str) -> Figure:
     """Draw the mean training loss of each epoch, tasks one after the other, one curve a strategy."""
     rows = [
-        (grammar.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, epoch, loss)
-        for r in results
-        if r.status == "done"
+        (grammar.family(cell.spec.strategy), cell.name, r.spec.seed, epoch, loss)
+        for cell in cells
+        for r in cell.done
         for epoch, loss in enumerate((loss for task in r.losses for loss in task), 1)
     ]
     curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "value"])
     return _curves(curves, "Training loss, penalties included", title, "Epochs, task after task")
 
 
-def trace_curve(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
+def trace_curve(cells: Sequence[Cell], title: str) -> Figure:
     """Draw the accuracy on the first task while all are trained, one curve a strategy, where it was recorded."""
     rows = []
-    for r in results:
-        ends = {t: iteration for t, iteration, _ in r.trace}  # the last of each task is its end
-        for t, iteration, row in r.trace if r.status == "done" else ():
-            at = t + iteration / ends[t]
-            rows.append((grammar.family(r.spec.strategy), names[r.spec.cell], r.spec.seed, at, 100 * row[0]))
+    for cell in cells:
+        for r in cell.done:
+            ends = {t: iteration for t, iteration, _ in r.trace}  # the last of each task is its end
+            for t, iteration, row in r.trace:
+                at = t + iteration / ends[t]
+                rows.append((grammar.family(cell.spec.strategy), cell.name, r.spec.seed, at, 100 * row[0]))
     curves = pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "value"])
     return _curves(curves, "Accuracy on the first task (%)", title, "Tasks learned")
 
 
-def epoch_curves(results: Sequence[RunResult], names: Mapping[RunSpec, str], title: str) -> Figure:
+def epoch_curves(cells: Sequence[Cell], title: str) -> Figure:
     """Draw what was recorded after every epoch, a panel for each curve there is, one line a strategy."""
-    done = [r for r in results if r.status == "done"]
+    done = finished(cells)
     recorded = list(dict.fromkeys(name for r in done for name in r.curves))
-    lines, trials = len({r.spec.cell for r in done}), len({r.spec.seed for r in done})
+    lines, trials = sum(bool(cell.done) for cell in cells), len({r.spec.seed for r in done})
     below = 0.26 * -(-lines // 3)  # inches of legend
     rows, columns = -(-len(recorded) // 2), min(2, len(recorded))
     figure = Figure(figsize=(4.8 * columns, 3.4 * rows + below + 0.6), layout="constrained")
@@ -92,8 +116,9 @@ def epoch_curves(results: Sequence[RunResult], names: Mapping[RunSpec, str], tit
         axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axis, curve in zip(axes, recorded, strict=False):
         values = [
-            (names[r.spec.cell], r.spec.seed, epoch, 100 * value)
-            for r in done
+            (cell.name, r.spec.seed, epoch, 100 * value)
+            for cell in cells
+            for r in cell.done
             for epoch, value in enumerate(r.curves.get(curve, ()), 1)
         ]
         # More bands than that hide each other.
@@ -111,11 +136,12 @@ def epoch_curves(results: Sequence[RunResult], names: Mapping[RunSpec, str], tit
     return figure
 
 
-def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:
+def frontier(cells: Sequence[Cell], title: str) -> Figure:
     """Draw what each family keeps against how well it learns: a point a setting, a line along its frontier.
 
     Bands and crosses are 95 % confidence intervals (t) of the means.
     """
+    by_family = frontiers.families(cells)
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     with sns.axes_style("whitegrid"):
         axis = figure.subplots()
@@ -153,8 +179,9 @@ def frontier(by_family: Mapping[str, Sequence[Cell]], title: str) -> Figure:
     return figure
 
 
-def accuracy_matrices(runs: pd.DataFrame, title: str) -> Figure:
+def accuracy_matrices(cells: Sequence[Cell], title: str) -> Figure:
     """Draw, for each strategy, the mean accuracy on every task (column) after every task (row) as a heat map."""
+    runs = table(cells)
     strategies = list(dict.fromkeys(runs.strategy))
     columns = min(3, len(strategies))
     rows = -(-len(strategies) // columns)
@@ -233,3 +260,30 @@ def _band(trials: int) -> str:
     if trials == 1:
         return "one trial, no band"
     return "lines: means; bands: 95 % confidence intervals (t) over trials"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: its file's name, its caption on a page, whether some cells have what it shows, and how it is drawn.
+
+    ``draw`` takes the cells and a title. ``on_page`` is False where the page has a table of the same, ``in_run`` where
+    the main command leaves it to the page.
+    """
+
+    name: str
+    caption: str
+    applies: Callable[[Sequence[Cell]], bool]
+    draw: Callable[[Sequence[Cell], str], Figure]
+    in_run: bool = True
+    on_page: bool = True
+
+
+FIGURES = (
+    Drawing("base_task", "Accuracy on the first task", over_tasks, base_task_curve),
+    Drawing("mean_accuracy", "Mean accuracy over the tasks learned so far", over_tasks, mean_accuracy_curve),
+    Drawing("accuracy_matrix", "Accuracy on every task", over_tasks, accuracy_matrices, on_page=False),
+    Drawing("frontier", "What each method keeps, against how well it learns", several_settings, frontier),
+    Drawing("epoch_curves", "After every epoch", over_epochs, epoch_curves),
+    Drawing("trace", "Accuracy on the first task while training", was_traced, trace_curve),
+    Drawing("loss", "Learning curves: training loss", has_losses, loss_curve, in_run=False),
+)

@@ -17,7 +17,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cl_nvrm.analysis.frontier import several_settings
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.report import figures
 from cl_nvrm.report.sections import Section
@@ -55,25 +54,8 @@ def html(title: str, sections: Sequence[Section], damaged: dict[Path, str]) -> s
 
 def _figures(section: Section) -> list[tuple[str, str, bool]]:
     """Return captions, drawings, and whether these are too wide for half the page."""
-    names = {cell.spec: cell.name for cell in section.cells}
-    runs = figures.table(section.results, names)
-    if runs.empty:
-        return []
-    drawn = []
-    finished = [result for cell in section.cells for result in cell.done]
-    if figures.over_tasks(finished):
-        drawn += [
-            ("Accuracy on the first task", figures.base_task_curve(runs, "")),
-            ("Mean accuracy over the tasks learned so far", figures.mean_accuracy_curve(runs, "")),
-        ]
-    if several_settings(section.by_family):
-        drawn.append(("What each method keeps, against how well it learns", figures.frontier(section.by_family, "")))
-    if figures.over_epochs(finished):
-        drawn.append(("After every epoch", figures.epoch_curves(section.results, names, "")))
-    if any(result.trace for result in finished):
-        drawn.append(("Accuracy on the first task while training", figures.trace_curve(section.results, names, "")))
-    if any(any(task) for result in finished for task in result.losses):
-        drawn.append(("Learning curves: training loss", figures.loss_curve(section.results, names, "")))
+    shown = [figure for figure in figures.FIGURES if figure.on_page and figure.applies(section.cells)]
+    drawn = [(figure.caption, figure.draw(section.cells, "")) for figure in shown]
     with matplotlib.rc_context({"svg.hashsalt": "cl_nvrm", "svg.fonttype": "none"}):
         return [
             (caption, _svg(figure, f"{section.name}-{k}"), figure.get_figwidth() > HALF_PAGE)

@@ -1,7 +1,7 @@
 """What a sweep shows: a table a strategy for people, one JSON object for programs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from cl_nvrm.analysis.comparisons import Paired
+from cl_nvrm.analysis.comparisons import Cell, Paired
 from cl_nvrm.analysis.metrics import METRICS, base_task, mean_accuracy, metric, summary
 from cl_nvrm.analysis.stats import FEWEST, Comparison, Interval, mean_sd, stars
 from cl_nvrm.spec import SCHEMA, RunResult
@@ -18,14 +18,14 @@ from cl_nvrm.spec import SCHEMA, RunResult
 CURVES = {"base task": base_task, "mean accuracy": mean_accuracy}
 
 
-def strategy_table(label: str, results: Sequence[RunResult]) -> Group:
+def strategy_table(cell: Cell) -> Group:
     """Return a table of base-task and mean accuracy (%) after each task, mean ± sd over the finished trials.
 
     Of a single task, the metrics there are.
     """
-    done = [r for r in results if r.status == "done"]
+    done = cell.done
     lines: list[Any] = []
-    table = Table(title=f"{label}  (n = {len(done)}, %)", title_justify="left")
+    table = Table(title=f"{cell.name}  (n = {len(done)}, %)", title_justify="left")
     if done and len(done[0].accuracy) == 1:
         row = []
         for name in METRICS:
@@ -43,10 +43,10 @@ def strategy_table(label: str, results: Sequence[RunResult]) -> Group:
             columns = zip(*(curve(r.accuracy) for r in done), strict=True)
             table.add_row(name, *(percent(column) for column in columns))
         lines.append(table)
-    for r in results:
+    for r in cell.results:
         if r.status != "done":
             kept = f"; accuracy up to task {len(r.accuracy)} is kept" if r.accuracy else ""
-            lines.append(Text(f"{label}, seed {r.spec.seed}: {r.status} ({r.error}){kept}"))
+            lines.append(Text(f"{cell.name}, seed {r.spec.seed}: {r.status} ({r.error}){kept}"))
     return Group(*lines)
 
 
@@ -106,14 +106,14 @@ def interval(ends: Interval) -> str:
 
 def write(
     console: Console,
-    groups: Mapping[str, Sequence[RunResult]],
+    cells: Sequence[Cell],
     compared: Sequence[Paired],
     figures: Sequence[Path],
     store: Path,
 ) -> None:
     """Print a table a strategy, their differences, and where the figures and the runs are."""
-    for label, results in groups.items():
-        console.print(strategy_table(label, results))
+    for cell in cells:
+        console.print(strategy_table(cell))
     if compared:
         console.print(comparison_table(compared))
     for path in figures:

@@ -74,42 +74,28 @@ def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: 
     from cl_nvrm.report import terminal
 
     groups = cells(results, names)
-    figures = _draw(results, groups, names, store.folder / "figures") if arguments.plots else []
+    figures = draw(groups, store.folder / "figures") if arguments.plots else []
     compared = comparisons(groups, ("base task", "ACC", "memorised"))
     if arguments.format == "json":
         print(json.dumps(terminal.as_json(results, compared, figures, store.folder)))
     else:
         console = Console()
         console = console if console.is_terminal else Console(width=140)
-        by_name = {cell.name: cell.results for cell in groups}
-        terminal.write(console, by_name, compared, figures, store.folder)
+        terminal.write(console, groups, compared, figures, store.folder)
 
 
-def _draw(results: list[RunResult], groups: "list[Cell]", names: Labels, folder: Path) -> list[Path]:
-    from cl_nvrm.analysis.frontier import families, several_settings
+def draw(groups: "Sequence[Cell]", folder: Path) -> list[Path]:
+    """Draw all figures that the cells have something for; return their files, none if no run has finished."""
     from cl_nvrm.report import figures
     from cl_nvrm.report.save import save
 
-    runs = figures.table(results, names)
-    if runs.empty:
+    counts = [len(cell.done) for cell in groups if cell.done]
+    if not counts:
         return []
-    trials = runs.groupby("strategy").seed.nunique()
-    spec = results[0].spec
-    count = str(trials.min()) if trials.min() == trials.max() else f"{trials.min()} to {trials.max()}"
-    title = f"{setting(spec)}, n = {count}"
-    drawn = {}
-    if figures.over_tasks(results):
-        drawn = {
-            "base_task": figures.base_task_curve(runs, title),
-            "mean_accuracy": figures.mean_accuracy_curve(runs, title),
-            "accuracy_matrix": figures.accuracy_matrices(runs, title),
-        }
-    if figures.over_epochs(results):
-        drawn["epoch_curves"] = figures.epoch_curves(results, names, title)
-    by_family = families(groups)
-    if several_settings(by_family):
-        drawn["frontier"] = figures.frontier(by_family, title)
-    return save(drawn, folder)
+    n = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    title = f"{setting(groups[0].results[0].spec)}, n = {n}"
+    shown = [figure for figure in figures.FIGURES if figure.in_run and figure.applies(groups)]
+    return save({figure.name: figure.draw(groups, title) for figure in shown}, folder)
 
 
 def _list(kind: str, *, as_json: bool) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from cl_nvrm.analysis.comparisons import cells
 from cl_nvrm.run.execute import carry_out, outcome
 from cl_nvrm.run.exit import exit_code, notes
 from cl_nvrm.run.flags import parse
 from cl_nvrm.run.plan import plan
 from cl_nvrm.spec import RunResult, grammar
-from cl_nvrm.spec.cell_names import Labels, labels, setting
+from cl_nvrm.spec.cell_names import labels, setting
 from cl_nvrm.study.definitions import SCALES, Part, Study
 from cl_nvrm.study.studies import GROUPS
 from cl_nvrm.sweep.store import Store
@@ -138,17 +139,17 @@ def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[
     from cl_nvrm.sweep.probes import Questions, ask
 
     results = list({result.id: result for result in results}.values())
-    names: Labels = labels(result.spec for result in results)
+    shown = cells(results, labels(result.spec for result in results))
     specs = list({result.spec.benchmark: result.spec for result in results}.values())
     title = described(specs[0].benchmark, setting(*specs))
     draw = study.function(study.figure)
     if not study.perturbed:
-        drawn: Figure = draw(results, names, title)
+        drawn: Figure = draw(shown, title)
         return drawn
     arguments, questions = parse(more), Questions(study.perturbed)
     device = device_named(arguments.device)
-    answers = [(result, ask(Store(folder), result, questions, arguments.data_dir, device).curve) for result in results]
-    figure: Figure = draw(answers, names, title)
+    answers = {r.id: ask(Store(folder), r, questions, arguments.data_dir, device).curve for r in results}
+    figure: Figure = draw(shown, answers, title)
     return figure
 
 

@@ -1,12 +1,9 @@
 """Captions: what stands above and below a study's figure."""
 
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from textwrap import fill
 
 from matplotlib.figure import Figure
-
-from cl_nvrm.spec import RunResult
 
 INTERVALS = "means and 95 % confidence intervals (t) over seeds"
 
@@ -25,8 +22,3 @@ def caption(
     if not legend_below:
         figure.supxlabel(about, fontsize="small")
     return figure
-
-
-def runs_a_cell(results: Iterable[RunResult]) -> list[int]:
-    """Return how many of the runs each cell has."""
-    return list(Counter(result.spec.cell for result in results).values())

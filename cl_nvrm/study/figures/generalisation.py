@@ -1,9 +1,9 @@
-"""The studies' figures, from results; nothing here reads or writes a file.
+"""Figures of methods, strengths and robustness; nothing here reads or writes a file.
 
 Bands and bars are 95 % confidence intervals (t) of the mean over seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,34 +11,36 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.analysis.robustness import Draws
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.noise import law
-from cl_nvrm.report.figures import epoch_curves
+from cl_nvrm.report.figures import epoch_curves, finished
 from cl_nvrm.spec import RunResult, RunSpec, grammar
-from cl_nvrm.spec.cell_names import Labels, short_name
-from cl_nvrm.study.figures.captions import caption, runs_a_cell
+from cl_nvrm.spec.cell_names import short_name
+from cl_nvrm.study.figures.captions import caption
 
 ACCURACY, MEMORISED = "ACC", "memorised"
 HEADINGS = {ACCURACY: "Final test accuracy (%)", MEMORISED: "Wrong labels memorised (%)"}
 OTHERS = ("validated accuracy", "best accuracy", "training accuracy", "generalisation gap", "corrected")
 MARKS = "osD^vPX*"
+Cells = Sequence[Cell]
 Results = Sequence[RunResult]
 
 
-def curves(results: Results, names: Labels, title: str) -> Figure:
+def curves(cells: Cells, title: str) -> Figure:
     """Draw what was recorded after every epoch."""
-    return epoch_curves(results, names, title)
+    return epoch_curves(cells, title)
 
 
-def scales(results: Results, names: Labels, title: str) -> Figure:
+def scales(cells: Cells, title: str) -> Figure:
     """Draw final accuracy and memorisation against the scale of the noise, a line a method, plain training across."""
-    lines = _by(results, lambda spec: (grammar.family(spec.strategy), _setting(spec, "variability")))
-    return _lines(lines, "Scale of the noise", title, baseline=_plain(results))
+    lines = _by(cells, lambda spec: (grammar.family(spec.strategy), _setting(spec, "variability")))
+    return _lines(lines, "Scale of the noise", title, baseline=_plain(cells))
 
 
-def laws(results: Results, names: Labels, title: str) -> Figure:
+def laws(cells: Cells, title: str) -> Figure:
     """Draw final accuracy and memorisation against the standard deviation of the noise, a line a law.
 
     In the paper's convention b is the raw scale of each law; its standard deviation is b for the Gaussian, √2 b for
@@ -50,43 +52,44 @@ def laws(results: Results, names: Labels, title: str) -> Figure:
         spread = law(kind, _setting_text(spec, "scale")).variance ** 0.5 if kind else 1.0
         return kind, None if b is None else b * spread
 
-    return _lines(_by(results, place), "Standard deviation of the noise", title, baseline=_plain(results))
+    return _lines(_by(cells, place), "Standard deviation of the noise", title, baseline=_plain(cells))
 
 
-def learning_rates(results: Results, names: Labels, title: str) -> Figure:
+def learning_rates(cells: Cells, title: str) -> Figure:
     """Draw final accuracy and memorisation against the learning rate, a line a method."""
-    return _lines(_by(results, lambda spec: (short_name(spec.strategy), spec.lr)), "Initial learning rate", title)
+    return _lines(_by(cells, lambda spec: (short_name(spec.strategy), spec.lr)), "Initial learning rate", title)
 
 
-def methods(results: Results, names: Labels, title: str) -> Figure:
+def methods(cells: Cells, title: str) -> Figure:
     """Draw each method's metrics with their intervals, side by side."""
-    shown = [name for name in (ACCURACY, *OTHERS, MEMORISED) if any(metric(name, r).value is not None for r in results)]
-    cells = list(dict.fromkeys(r.spec.cell for r in results))
+    shown = [name for name in (ACCURACY, *OTHERS, MEMORISED) if any(cell.values(name) for cell in cells)]
     figure = Figure(figsize=(2.6 * len(shown) + 1.6, 1.4 + 0.42 * len(cells)), layout="constrained")
     with sns.axes_style("whitegrid"):
         axes = list(figure.subplots(1, len(shown), squeeze=False, sharey=True).flat)
     for axis, name in zip(axes, shown, strict=True):
         for row, cell in enumerate(cells):
-            values = _values([r for r in results if r.spec.cell == cell], name)
+            values = _values(cell.done, name)
             if values:
                 low, high = t_interval(values)
                 axis.plot([low, high], [row, row], color="0.4", lw=1.4)
                 axis.plot(np.mean(values), row, "o", color=sns.color_palette("colorblind")[0])
         axis.set_xlabel(HEADINGS.get(name, f"{name.capitalize()} (%)"), fontsize="small")
-    axes[0].set_yticks(range(len(cells)), [names[cell] for cell in cells])
+    axes[0].set_yticks(range(len(cells)), [cell.name for cell in cells])
     axes[0].invert_yaxis()
-    return caption(figure, title, runs_a_cell(results))
+    return caption(figure, title, [len(cell.done) for cell in cells])
 
 
-def perturbed(curves: Sequence[tuple[RunResult, Sequence[Draws]]], names: Labels, title: str) -> Figure:
+def perturbed(cells: Cells, answers: Mapping[str, Sequence[Draws]], title: str) -> Figure:
     """Draw test accuracy against the scale of the noise on trained weights, a line a cell.
 
-    Bands are over training runs; each run's accuracy is its mean over draws.
+    ``answers`` has what each run came to at each scale, by its id. Bands are over training runs; each run's accuracy
+    is its mean over draws.
     """
     rows = [
-        (names[result.spec.cell], result.spec.seed, draws.scale, 100 * draws.accuracy)
-        for result, curve in curves
-        for draws in curve
+        (cell.name, result.spec.seed, draws.scale, 100 * draws.accuracy)
+        for cell in cells
+        for result in cell.done
+        for draws in answers[result.id]
     ]
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     with sns.axes_style("whitegrid"):
@@ -94,15 +97,14 @@ def perturbed(curves: Sequence[tuple[RunResult, Sequence[Draws]]], names: Labels
     _draw(axis, pd.DataFrame(rows, columns=["line", "seed", "x", "value"]))
     axis.set(xlabel="Standard deviation of the noise on every weight", ylabel="Test accuracy (%)")
     axis.legend()
-    return caption(figure, title, runs_a_cell(result for result, _ in curves))
+    return caption(figure, title, [len(cell.done) for cell in cells])
 
 
-def _by(results: Results, place: Callable[[RunSpec], tuple[str, float | None]]) -> pd.DataFrame:
+def _by(cells: Cells, place: Callable[[RunSpec], tuple[str, float | None]]) -> pd.DataFrame:
     """A row a run and metric, where the run has a place: a line's name and x."""
     rows = [
         (line, r.spec.seed, x, name, 100 * value)
-        for r in results
-        if r.status == "done"
+        for r in finished(cells)
         for line, x in [place(r.spec)]
         for name in HEADINGS
         if x is not None and (value := metric(name, r).value) is not None
@@ -135,8 +137,8 @@ def _draw(axis: Axes, table: pd.DataFrame) -> None:
         axis.fill_between(xs, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
 
 
-def _plain(results: Results) -> Results:
-    return [r for r in results if r.spec.strategy == grammar.NEUTRAL]
+def _plain(cells: Cells) -> Results:
+    return [r for r in finished(cells) if r.spec.strategy == grammar.NEUTRAL]
 
 
 def _values(results: Results, name: str) -> list[float]:

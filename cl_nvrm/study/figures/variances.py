@@ -6,11 +6,12 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.metrics import TEST
 from cl_nvrm.analysis.stats import t_interval
+from cl_nvrm.report.figures import finished
 from cl_nvrm.spec import RunResult
-from cl_nvrm.spec.cell_names import Labels
-from cl_nvrm.study.figures.captions import caption, runs_a_cell
+from cl_nvrm.study.figures.captions import caption
 
 PANELS = {
     "intra_class_variance": "Variance within classes, logits",
@@ -19,7 +20,7 @@ PANELS = {
 }
 
 
-def curves(results: Sequence[RunResult], names: Labels, title: str) -> Figure:
+def curves(cells: Sequence[Cell], title: str) -> Figure:
     """Draw, after every epoch, what runs with ``nsr`` recorded of the logits, and test error; a line a cell.
 
     Lines are means over seeds, bands 95 % confidence intervals (t).
@@ -27,22 +28,21 @@ def curves(results: Sequence[RunResult], names: Labels, title: str) -> Figure:
     figure = Figure(figsize=(13.2, 4.2), layout="constrained")
     with sns.axes_style("whitegrid"):
         axes = list(figure.subplots(1, len(PANELS)))
-    cells = list(dict.fromkeys(result.spec.cell for result in results))
     for axis, (name, heading) in zip(axes, PANELS.items(), strict=True):
         for number, cell in enumerate(cells):
-            runs = [recorded(result, name) for result in results if result.spec.cell == cell]
+            runs = [recorded(result, name) for result in cell.done]
             if not all(runs):
                 continue
             values, colour = np.array(runs), sns.color_palette("colorblind")[number % 10]
             x = np.arange(1, values.shape[1] + 1)
-            axis.plot(x, values.mean(0), color=colour, label=names[cell])
+            axis.plot(x, values.mean(0), color=colour, label=cell.name)
             low, high = np.array([t_interval(column.tolist()) for column in values.T]).T
             axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
         axis.set(xlabel="Epoch", ylabel=heading, yscale="linear" if name == "test error" else "log")
-    best = min((min(recorded(result, "test error"), default=0.0) for result in results), default=0.0)
+    best = min((min(recorded(result, "test error"), default=0.0) for result in finished(cells)), default=0.0)
     axes[-1].set_ylim(0.8 * best, max(4 * best, 0.1))  # the first epochs are far above
     axes[0].legend()
-    return caption(figure, title, runs_a_cell(results))
+    return caption(figure, title, [len(cell.done) for cell in cells])
 
 
 def recorded(result: RunResult, name: str) -> list[float]:
