@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from cl_nvrm.benchmark import Benchmark
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import Parser, exit_code, note
 from cl_nvrm.noise import law
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
 from cl_nvrm.run.flags import parse
@@ -102,22 +102,20 @@ def trained(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[nn.Modul
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train a task, print both tables, return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cl_nvrm.calibrate", description="Train one task; translate λ and b."
-    )
+    return exit_code(lambda: _calibrate(argv))
+
+
+def _calibrate(argv: Sequence[str] | None) -> int:
+    parser = Parser(prog="python -m cl_nvrm.calibrate", description="Train one task; translate λ and b.")
     parser.add_argument("--lambda", dest="lambda_", type=float, default=100.0, help="λ of ewc here (default: 100)")
     parser.add_argument("--variability", type=float, default=0.03, help="b of nvrm (default: 0.03)")
     parser.add_argument("--samples", type=int, default=2000, help="images for the Fisher information (default: 2000)")
-    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    errors, console = Console(stderr=True), Console()
-    try:
-        asked = parse(rest)  # --benchmark, --data, --lr and the like, as for a run
-        planned = plan(asked, lambda line: errors.print(f"note: {line}", highlight=False))
-        spec = planned.specs[0]
-        model, benchmark = trained(spec, asked.data_dir, planned.device)
-    except UserError as problem:
-        errors.print(f"cl_nvrm: {problem}", soft_wrap=True, highlight=False, markup=False)
-        return problem.code
+    arguments, rest = parser.parse_known_args(argv)
+    asked = parse(rest)  # --benchmark, --data, --lr and the like, as for a run
+    planned = plan(asked, note)
+    spec = planned.specs[0]
+    model, benchmark = trained(spec, asked.data_dir, planned.device)
+    console = Console()
     console = console if console.is_terminal else Console(width=140)
     rows = conventions(model, benchmark, spec.batch_size, arguments.lambda_, arguments.samples)
     console.print(_conventions_table(rows, arguments))

@@ -12,11 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import Parser, UserError, exit_code
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cl_nvrm.noise import Perturbation, weight_noise
 
 __all__ = ["Perturbation", "main", "weight_noise"]
@@ -34,7 +32,11 @@ def __getattr__(name: str) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask, print, and return the exit code."""
-    parser = argparse.ArgumentParser(
+    return exit_code(lambda: _asked(_parser().parse_args(argv)))
+
+
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m cl_nvrm.perturb",
         description="Accuracy and loss of stored networks under weight noise, (b, δ) neural variability, expected "
         "sharpness, generalisation gap and PAC-Bayes bound. Answers are kept in the folder.",
@@ -53,11 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of data sets")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: auto)")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="what stdout gets")
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
-
-    from cl_nvrm.run.exit import exit_code
-
-    return exit_code(lambda errors: _asked(arguments, errors))
+    return parser
 
 
 def _scales(text: str) -> tuple[float, ...]:
@@ -67,7 +65,7 @@ def _scales(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"must be numbers joined by |, got '{text}'") from problem
 
 
-def _asked(arguments: argparse.Namespace, errors: "Console") -> int:
+def _asked(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 

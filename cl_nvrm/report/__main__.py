@@ -1,18 +1,21 @@
 """The command line of the report."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import Parser, UserError, exit_code
 from cl_nvrm.spec import RunResult
 from cl_nvrm.sweep.store import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report and return the exit code; errors a user can cause become one line on stderr."""
-    parser = argparse.ArgumentParser(
+    return exit_code(lambda: _report(argv))
+
+
+def _report(argv: Sequence[str] | None) -> int:
+    parser = Parser(
         prog="python -m cl_nvrm.report",
         description="Write stored runs as one HTML page, and as Markdown, LaTeX (booktabs) and CSV tables.",
     )
@@ -21,13 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("reports"), metavar="FOLDER",
                         help="where index.html and tables/ go (default: reports)")  # fmt: skip
     parser.add_argument("--title", default="Continual-learning runs", help="title of the page")
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    try:
-        for path in write(arguments.stores, arguments.out, arguments.title):
-            print(path)
-    except UserError as problem:
-        print(f"cl_nvrm: {problem}", file=sys.stderr)
-        return problem.code
+    arguments = parser.parse_args(argv)
+    for path in write(arguments.stores, arguments.out, arguments.title):
+        print(path)
     return 0
 
 

@@ -1,12 +1,15 @@
-"""Drawing: figures to files."""
+"""Figures to files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.errors import UserError
+from cl_nvrm.report import figures
+from cl_nvrm.spec.cell_names import setting
 
 
 def save(drawn: Mapping[str, Figure], folder: Path) -> list[Path]:
@@ -26,3 +29,14 @@ def save(drawn: Mapping[str, Figure], folder: Path) -> list[Path]:
     except OSError as problem:
         raise UserError(f"Cannot write figures to {folder} ({problem.strerror}); the runs are stored") from problem
     return paths
+
+
+def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
+    """Draw what cells have something for and return the files; none if no run has finished."""
+    counts = [len(cell.done) for cell in cells if cell.done]
+    if not counts:
+        return []
+    n = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    title = f"{setting(cells[0].results[0].spec)}, n = {n}"
+    shown = [figure for figure in figures.FIGURES if figure.in_run and figure.applies(cells)]
+    return save({figure.name: figure.draw(cells, title) for figure in shown}, folder)

@@ -4,44 +4,40 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
-from cl_nvrm.errors import UserError
-from cl_nvrm.run.execute import carry_out, outcome, workers_of
-from cl_nvrm.run.exit import exit_code, notes
+from cl_nvrm.errors import UserError, exit_code, note
+from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, workers_of
 from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import Plan, plan
 from cl_nvrm.spec import RunResult, catalog, grammar
-from cl_nvrm.spec.cell_names import Labels, setting
+from cl_nvrm.spec.cell_names import Labels
 from cl_nvrm.sweep.store import Store
-
-if TYPE_CHECKING:
-    from cl_nvrm.analysis.comparisons import Cell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors a user can cause become one line on stderr."""
     words = sys.argv[1:] if argv is None else argv
-    return exit_code(lambda errors: _run(parse(words), errors), fresh="--fresh" in words)
+    without = ", without --fresh," if "--fresh" in words else ""
+    return exit_code(lambda: _run(parse(words)), goes_on=GOES_ON.format(without))
 
 
-def _run(arguments: Arguments, errors: Console) -> int:
+def _run(arguments: Arguments) -> int:
     if arguments.list is not None:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
 
-    warn = notes(errors)
-    planned = plan(arguments, warn)
+    stderr = Console(stderr=True)
+    planned = plan(arguments, note)
     if not arguments.quiet:
-        errors.print(planned.about, soft_wrap=True, highlight=False, markup=False)
+        stderr.print(planned.about, soft_wrap=True, highlight=False, markup=False)
     store = Store(arguments.out)
     if arguments.dry_run:
         _dry_run(arguments, planned, store)
         return 0
-    results, names = carry_out(arguments, planned, errors, warn)
+    results, names = carry_out(arguments, planned, stderr)
     _show(arguments, results, names, store)
     return outcome(results)
 
@@ -72,6 +68,7 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
 def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: Store) -> None:
     from cl_nvrm.analysis.comparisons import cells, comparisons
     from cl_nvrm.report import terminal
+    from cl_nvrm.report.save import draw
 
     groups = cells(results, names)
     figures = draw(groups, store.folder / "figures") if arguments.plots else []
@@ -82,20 +79,6 @@ def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: 
         console = Console()
         console = console if console.is_terminal else Console(width=140)
         terminal.write(console, groups, compared, figures, store.folder)
-
-
-def draw(groups: "Sequence[Cell]", folder: Path) -> list[Path]:
-    """Draw all figures that the cells have something for; return their files, none if no run has finished."""
-    from cl_nvrm.report import figures
-    from cl_nvrm.report.save import save
-
-    counts = [len(cell.done) for cell in groups if cell.done]
-    if not counts:
-        return []
-    n = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    title = f"{setting(groups[0].results[0].spec)}, n = {n}"
-    shown = [figure for figure in figures.FIGURES if figure.in_run and figure.applies(groups)]
-    return save({figure.name: figure.draw(groups, title) for figure in shown}, folder)
 
 
 def _list(kind: str, *, as_json: bool) -> None:

@@ -1,14 +1,14 @@
 """Execute: a plan through tuning, the sweep and the trackers, to results."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cl_nvrm.errors import Diverged
+from cl_nvrm.errors import FAILED, Diverged, note
 from cl_nvrm.run.flags import Arguments
 from cl_nvrm.run.plan import Plan
 from cl_nvrm.spec import RunResult, RunSpec
@@ -19,31 +19,29 @@ from cl_nvrm.sweep.track import Tracking
 if TYPE_CHECKING:
     from cl_nvrm.sweep.sweep import Workers
 
-FAILED = 1
+GOES_ON = "finished runs and tasks are kept, the same command{} goes on from there"
 
 
-def carry_out(
-    arguments: Arguments, planned: Plan, errors: Console, warn: Callable[[str], None]
-) -> tuple[list[RunResult], Labels]:
+def carry_out(arguments: Arguments, planned: Plan, stderr: Console) -> tuple[list[RunResult], Labels]:
     """Do what is planned, in the folder ``--out``; return all results and what to call their cells.
 
     The traceback of a run that failed goes to a file beside the results.
     """
     store = Store(arguments.out)
     store.prepare()
-    tracking = Tracking(arguments.track, store.folder, warn)
+    tracking = Tracking(arguments.track, store.folder, note)
     specs, names = planned.specs, planned.names
     if arguments.tune:
-        specs = _tuned(arguments, planned, errors)
+        specs = _tuned(arguments, planned, stderr)
         names = labels(specs)
-    results = _swept(arguments, planned.device, specs, names, store, errors, tracking)
+    results = _swept(arguments, planned.device, specs, names, store, stderr, tracking)
     for result in results:
         tracking.tell(result, names[result.spec.cell], store.run_log(result.id).read(), again=False)
     for result in results:
         if "traceback" in result.provenance:
             log = store.folder / f"{result.id}.failed.txt"
             log.write_text(result.provenance["traceback"], encoding="utf-8")
-            errors.print(f"cl_nvrm: {result.error}; the traceback is in {log}", soft_wrap=True, markup=False)
+            stderr.print(f"cl_nvrm: {result.error}; the traceback is in {log}", soft_wrap=True, markup=False)
     return results, names
 
 
@@ -53,7 +51,7 @@ def outcome(results: Sequence[RunResult]) -> int:
     return FAILED if "failed" in statuses else Diverged.code if "diverged" in statuses else 0
 
 
-def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec]:
+def _tuned(arguments: Arguments, planned: Plan, stderr: Console) -> list[RunSpec]:
     """Search every strategy's values; return the specs of the trials to report, with what was found."""
     from cl_nvrm.sweep.tune import Budget, Search, tune
 
@@ -65,14 +63,14 @@ def _tuned(arguments: Arguments, planned: Plan, errors: Console) -> list[RunSpec
     runs.prepare()
 
     def run(trials: list[RunSpec]) -> list[RunResult]:
-        return _swept(replace(arguments, fresh=False), planned.device, trials, labels(trials), runs, errors)
+        return _swept(replace(arguments, fresh=False), planned.device, trials, labels(trials), runs, stderr)
 
     tune(list(searches.values()), run)
     for search in searches.values():
         if not arguments.quiet:
             found = search.chosen(arguments.seed)
             line = f"tuned: {short_name(found.strategy)}, lr {found.lr:g}; {found.chosen}"
-            errors.print(line, soft_wrap=True, highlight=False, markup=False)
+            stderr.print(line, soft_wrap=True, highlight=False, markup=False)
     return [searches[spec.cell].chosen(spec.seed) for spec in planned.specs]
 
 
@@ -82,7 +80,7 @@ def _swept(
     specs: list[RunSpec],
     names: Labels,
     store: Store,
-    errors: Console,
+    stderr: Console,
     tracking: Tracking | None = None,
 ) -> list[RunResult]:
     from cl_nvrm.run.progress import SweepProgress
@@ -92,8 +90,8 @@ def _swept(
     keep_weights = arguments.keep_weights and tracking is not None  # of the runs asked for, not of a search's
     missing = len(specs) if arguments.fresh else sum(store.found(spec.id, keep_weights) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
-        errors.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
-    with SweepProgress(errors, missing, names, quiet=arguments.quiet) as progress:
+        stderr.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
+    with SweepProgress(stderr, missing, names, quiet=arguments.quiet) as progress:
 
         def done(result: RunResult) -> None:
             progress.done(result)

@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import get_args
 
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import Parser, UserError
 from cl_nvrm.spec import Precision, catalog
 
 TRACKERS = ("tensorboard", "wandb", "csv")
@@ -71,13 +71,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     return Arguments(**values, flags=_bare_flags(rest))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m cl_nvrm.run",
         description="Train strategies on a continual-learning benchmark; show what they remember after each task.",
         epilog="Any parameter of a chosen strategy is a flag, too: --strategy ewc+nvrm --lambda 100 is the same as "

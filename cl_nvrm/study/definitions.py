@@ -24,15 +24,19 @@ class Part:
 class Study:
     """A study: what it asks, what is drawn (``module.function`` below ``cl_nvrm.study``), and its parts by scale.
 
+    Without a figure of its own it shows what the main command shows: it has one part a scale, runs and figures lie in
+    the folder ``store`` below ``reports/studies`` (at scale small), with the report's page and ``tables`` if so asked.
     With scales of noise in ``perturbed`` trained weights are asked how they stand them. A study without parts computes
     what it shows by itself: its figure is a function of the scale, and so are its ``numbers``, by name.
     """
 
     asks: str
-    figure: str
+    figure: str = ""
     parts: dict[str, tuple[Part, ...]] = field(default_factory=dict)
     perturbed: tuple[float, ...] = ()
     numbers: str = ""
+    store: str = ""
+    tables: bool = False
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return a function named ``module.function``; figures need libraries that planning does not."""

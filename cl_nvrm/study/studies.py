@@ -1,6 +1,6 @@
 """All studies, by group; a group has a folder of runs and figures of its own."""
 
-from cl_nvrm.study import generalisation, randomisation, steadiness
+from cl_nvrm.study import continual, generalisation, randomisation, steadiness
 from cl_nvrm.study.definitions import Study
 
 IMPLICIT = {
@@ -25,6 +25,7 @@ IMPLICIT = {
 }
 
 GROUPS: dict[str, dict[str, Study]] = {
+    "continual": continual.STUDIES,
     "generalisation": generalisation.STUDIES,
     "randomisation": randomisation.STUDIES,
     "steadiness": steadiness.STUDIES,

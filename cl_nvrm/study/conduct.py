@@ -1,0 +1,112 @@
+"""Conduct: train what a study lacks, and draw what it shows."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from cl_nvrm.analysis.comparisons import cells
+from cl_nvrm.errors import note
+from cl_nvrm.report.save import draw, save
+from cl_nvrm.run.execute import carry_out
+from cl_nvrm.run.flags import parse
+from cl_nvrm.run.plan import plan
+from cl_nvrm.spec import RunResult, grammar
+from cl_nvrm.spec.cell_names import Labels, labels, setting
+from cl_nvrm.study.definitions import Part, Study
+from cl_nvrm.sweep.probes import Questions, ask, kept
+from cl_nvrm.sweep.store import Store
+from cl_nvrm.training.device import device_named
+
+
+def conduct(name: str, study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
+    """Carry out one study in a folder and say where its figures are; return all its results.
+
+    ``more`` are further words for the commands of its parts.
+    """
+    if not study.parts:
+        _compute(name, study, scale, folder)
+        return []
+    return (
+        _trained_and_drawn(name, study, scale, folder, more) if study.figure else _as_a_run(study, scale, folder, more)
+    )
+
+
+def _as_a_run(study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
+    """Show what the main command and the report show of these runs."""
+    from cl_nvrm.report.__main__ import write
+
+    (only,) = study.parts[scale]
+    results, names = _trained(study, only, folder, more)
+    for path in draw(cells(results, names), folder / "figures"):
+        print(f"figure: {path}")
+    if study.tables:
+        for path in write([folder], folder, study.asks):
+            print(f"report: {path}")
+    return results
+
+
+def _compute(name: str, study: Study, scale: str, folder: Path) -> None:
+    """Draw a study that computes what it shows, and write its numbers beside the figures."""
+    for path in save({name: study.function(study.figure)(scale)}, folder / "figures"):
+        print(f"figure: {path}")
+    found = study.function(study.numbers)(scale)
+    numbers = {key: float(f"{value:.4g}") if math.isfinite(value) else None for key, value in found.items()}
+    path = folder / "numbers" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    print(f"numbers: {path}")
+
+
+def _trained_and_drawn(name: str, study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
+    panels: dict[str, list[RunResult]] = {}
+    for part in study.parts[scale]:
+        panels.setdefault(part.panel, []).extend(_trained(study, part, folder, more)[0])
+    finished = {panel: [r for r in found if r.status == "done"] for panel, found in panels.items()}
+    for panel, found in finished.items():
+        if len(found) < len(panels[panel]):
+            missing = len(panels[panel]) - len(found)
+            note(f"{missing} runs of {name}-{panel} did not finish and are not drawn")
+    drawn = {f"{name}-{panel}": _drawn(study, found, folder, more) for panel, found in finished.items() if found}
+    for path in save(drawn, folder / "figures"):
+        print(f"figure: {path}")
+    return [result for found in panels.values() for result in found]
+
+
+def _trained(study: Study, part: Part, folder: Path, more: Sequence[str]) -> tuple[list[RunResult], Labels]:
+    arguments = parse([*part.words, "--out", str(folder), *more])
+    planned = plan(arguments, note)
+    store = Store(folder)
+    stored = [store.get(spec.id) for spec in planned.specs]
+    questions = Questions(study.perturbed)
+    if study.perturbed and any(result is None or kept(store, result, questions) is None for result in stored):
+        arguments = replace(arguments, keep_weights=True)
+    return carry_out(arguments, planned, Console(stderr=True))
+
+
+def described(benchmark: str, setting: str) -> str:
+    """Return a title that says how noisy the labels are, also where that is the default."""
+    settings = grammar.parse("benchmarks", benchmark).settings
+    if not settings.get("rate"):
+        return setting
+    return f"{setting}, {100 * float(settings['rate']):g} % {settings['noise']} label noise"
+
+
+def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[str]) -> Figure:
+    results = list({result.id: result for result in results}.values())
+    shown = cells(results, labels(result.spec for result in results))
+    specs = list({result.spec.benchmark: result.spec for result in results}.values())
+    title = described(specs[0].benchmark, setting(*specs))
+    draw = study.function(study.figure)
+    if not study.perturbed:
+        drawn: Figure = draw(shown, title)
+        return drawn
+    arguments, questions = parse(more), Questions(study.perturbed)
+    device = device_named(arguments.device)
+    answers = {r.id: ask(Store(folder), r, questions, arguments.data_dir, device).curve for r in results}
+    figure: Figure = draw(shown, answers, title)
+    return figure
