@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cl_nvrm.analysis.comparisons import Cell, Paired
 from cl_nvrm.analysis.frontier import AtEqualPlasticity
-from cl_nvrm.analysis.metrics import METRICS, metric
+from cl_nvrm.analysis.metrics import METRICS, base_task, mean_accuracy, metric
 from cl_nvrm.analysis.stats import EXACT_UP_TO, FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
 
 
@@ -20,13 +20,75 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of entries with a note below; the first column names the row."""
+    """A titled table of entries with a note below; the first ``texts`` columns name the row, the others are numbers."""
 
     name: str
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[Entry, ...], ...]
     note: str = ""
+    texts: int = 1
+
+
+CURVES = {"base task": base_task, "mean accuracy": mean_accuracy}
+
+
+def after_each_task(cell: Cell) -> Table:
+    """Return base-task and mean accuracy (%) after each task, mean ± standard deviation over the finished trials.
+
+    Of a single task, the metrics there are. The note tells of trials that did not finish.
+    """
+    done = cell.done
+    title = f"{cell.name}  (n = {len(done)}, %)"
+    untold = "\n".join(
+        f"{cell.name}, seed {r.spec.seed}: {r.status} ({r.error})"
+        + (f"; accuracy up to task {len(r.accuracy)} is kept" if r.accuracy else "")
+        for r in cell.results
+        if r.status != "done"
+    )
+    if not done:
+        return Table("tasks", title, (), (), untold)
+    tasks = len(done[0].accuracy)
+    if tasks == 1:
+        found = {name: list(cell.values(name).values()) for name in METRICS}
+        found = {name: values for name, values in found.items() if values}
+        return Table("tasks", title, tuple(found), (tuple(map(_percent, found.values())),), untold, texts=0)
+    rows = tuple(
+        (Entry(name), *map(_percent, zip(*(curve(r.accuracy) for r in done), strict=True)))
+        for name, curve in CURVES.items()
+    )
+    return Table("tasks", title, ("after task", *(str(task + 1) for task in range(tasks))), rows, untold)
+
+
+def _percent(values: Sequence[float]) -> Entry:
+    """The mean in percent, with the standard deviation where there is more than one value."""
+    mean, sd = mean_sd([100 * v for v in values])
+    return Entry(f"{mean:.1f} ± {sd:.1f}" if len(values) > 1 else f"{mean:.1f}", mean)
+
+
+def differences_in_short(compared: Sequence[Paired]) -> Table:
+    """Return the paired differences in points, with intervals, adjusted p, effect sizes and the seeds they need."""
+    rows = tuple(
+        (
+            Entry(f"{row.first} - {row.second}"),
+            Entry(row.metric),
+            Entry(f"{100 * row.found.mean:+.1f}{stars(row.p_holm, row.found.n)}", row.found.mean),
+            Entry(f"{100 * row.found.t[0]:.1f} to {100 * row.found.t[1]:.1f}", row.found.t[0]),
+            Entry(str(row.found.n), row.found.n),
+            Entry(f"{row.p_holm:.3g}", row.p_holm),
+            Entry("" if row.found.effect is None else f"{row.found.effect:.2f}", row.found.effect),
+            Entry("") if row.found.effect is None else _seeds(row.found.effect, row.found.seeds_needed),
+        )
+        for row in compared
+    )
+    notes = []
+    if any(row.found.n >= FEWEST for row in compared):
+        notes.append("* p < 0.05, ** p < 0.01, *** p < 0.001: sign-flip test, adjusted for all rows of a metric.")
+    least = min(row.found.n for row in compared)
+    if least < FEWEST:
+        notes.append(f"With fewer than {FEWEST} seeds nothing is marked as significant; some here have {least}.")
+    header = ("", "metric", "difference", "95 % CI", "n", "p (Holm)", "effect", "seeds needed")
+    return Table("differences", "differences on the same seeds, points", header, rows, " ".join(notes), texts=2)
 
 
 def summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
