@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "optim": {"noise"},
     "data": {"errors", "spec"},
     "plugins": {"errors", "noise", "benchmark", "analysis"},
-    "training": {"errors", "spec", "benchmark", "data", "plugins"},
+    "training": {"errors", "spec", "benchmark", "data", "analysis", "plugins"},
     "sweep": {"errors", "spec", "benchmark", "analysis", "training"},
     "analysis": {"errors", "spec", "noise"},
     "perturb": {"errors", "spec", "noise", "training", "sweep", "run"},

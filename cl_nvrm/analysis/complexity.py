@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_nvrm.analysis.modules import in_eval_mode, listening
 from cl_nvrm.errors import UserError
 
 LOGITS = "logits"  # the layer that is the model's output
@@ -31,25 +32,15 @@ def features(
     """
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     heard: list[Tensor] = []
-    hook = (
-        None
-        if layer == LOGITS
-        else named(model, layer).register_forward_hook(lambda *call: heard.append(copied(call[2])))
-    )
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        rows, labels = [], []
+    at_logits = layer == LOGITS
+    hooks = [] if at_logits else [(named(model, layer), lambda *call: heard.append(copied(call[2])))]
+    rows, labels = [], []
+    with listening(hooks), in_eval_mode(model):
         for batch in loader:
             heard.clear()
             output = forward(batch) if forward else model(batch[0].to(device))
-            rows.append(units(output if hook is None else heard[0] if heard else None, layer, len(batch[1])))
+            rows.append(units(output if at_logits else heard[0] if heard else None, layer, len(batch[1])))
             labels.append(batch[1].to(device))
-    finally:
-        if hook is not None:
-            hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     if not rows:
         raise UserError("the loader has no samples; it must be one that can be gone through more than once")
     return torch.cat(rows), torch.cat(labels)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn.functional import unfold
 
+from cl_nvrm.analysis.modules import in_eval_mode, listening
 from cl_nvrm.errors import UserError
 
 NUMBERS = 1 << 24  # entries of per-sample gradients held at once
@@ -37,16 +38,11 @@ def implicit_regulariser(model: nn.Module, inputs: Tensor, *more: Any) -> float:
     if not weights:
         return 0.0
 
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        total = 0.0
+    total = 0.0
+    with in_eval_mode(model):
         for x in inputs.split(AT_ONCE):
             found = _by_products(model, x, more)
             total += float(_by_gradients(model, x, more, weights) if found is None else found)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     return total / len(inputs)
 
 
@@ -92,13 +88,9 @@ def _by_products(model: nn.Module, inputs: Tensor, more: Any) -> Tensor | None:
         calls.append(_Call(layer, inputs[0].detach(), inputs[0]._version, outputs))
         return outputs.clone()  # an in-place activation after this layer must not overwrite what was recorded
 
-    hooks = [m.register_forward_hook(record) for m in model.modules() if type(m) in (nn.Linear, nn.Conv2d)]
-    try:
-        with torch.enable_grad():
-            outputs = model(inputs, *more).flatten(1)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    layers = (m for m in model.modules() if type(m) in (nn.Linear, nn.Conv2d))
+    with listening((layer, record) for layer in layers), torch.enable_grad():
+        outputs = model(inputs, *more).flatten(1)
     calls = [call for call in calls if any(p.requires_grad for p in call.layer.parameters())]
     covered = {p for call in calls for p in call.layer.parameters()}
     if any(uses > (p in covered) for p, uses in _uses(outputs).items()) or not all(

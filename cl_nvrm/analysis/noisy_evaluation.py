@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from cl_nvrm.analysis.modules import in_eval_mode
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Perturbation
 
@@ -150,14 +151,11 @@ def _inputs_and_labels(model: nn.Module, batch: Sequence[Any]) -> tuple[Tensor, 
 @contextmanager
 def _left_as_it_was(model: nn.Module) -> Iterator[None]:
     """Eval mode for the length of a ``with`` block; then the modes and buffers there were before."""
-    modes = {module: module.training for module in model.modules()}
-    buffers = [(m, name, b, b.clone()) for m in modes for name, b in m.named_buffers(recurse=False)]
-    model.eval()
+    buffers = [(m, name, b, b.clone()) for m in model.modules() for name, b in m.named_buffers(recurse=False)]
     try:
-        yield
+        with in_eval_mode(model):
+            yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for module, name, buffer, before in buffers:
             if not torch.equal(buffer, before):
                 buffer.copy_(before)

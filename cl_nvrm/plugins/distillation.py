@@ -12,7 +12,7 @@ distillation reads an attribute that our networks do not have.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -22,6 +22,7 @@ from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
+from cl_nvrm.analysis.modules import listening
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.loss_terms import LossTerm, compiled
 
@@ -45,7 +46,7 @@ class Distillation(LossTerm):
         self._teacher: nn.Module | None = None
         self._heard: list[tuple[Tensor, Tensor]] = []  # what went into the student's output layers, and came out
         self._checked = False
-        self._hooks: list[Any] = []
+        self._student: ExitStack | None = None  # holds the hooks
 
     @property
     def active(self) -> bool:
@@ -64,7 +65,7 @@ class Distillation(LossTerm):
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Build the teacher, before the network grows for the task to come."""
-        self._remove_hooks()
+        self._stop_listening()
         if self.weights:
             self._teacher = deepcopy(strategy.model).requires_grad_(False).eval()
             self._teacher.load_state_dict(self.weights)
@@ -72,13 +73,14 @@ class Distillation(LossTerm):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Listen at the student's output layers."""
-        self._remove_hooks()
+        self._stop_listening()
         if self._teacher is not None and self.needs_features(strategy.model):
-            self._heard, self._hooks = _listening(strategy.model)
+            self._student = ExitStack()
+            self._heard = self._student.enter_context(_heard(strategy.model))
 
     def after_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Stop listening."""
-        self._remove_hooks()
+        self._stop_listening()
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Keep the clean weights for the next teacher, and note what it has learned by now."""
@@ -108,10 +110,10 @@ class Distillation(LossTerm):
         mine, theirs = (torch.cat([features for features, _ in calls]) for calls in (self._heard, heard))
         return mine, theirs
 
-    def _remove_hooks(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+    def _stop_listening(self) -> None:
+        if self._student is not None:
+            self._student.close()
+            self._student = None
 
 
 class LwFPlugin(Distillation):
@@ -191,21 +193,13 @@ def output_layers(model: Any) -> dict[int, nn.Module]:
     return {0: linear[-1]}
 
 
-def _listening(model: Any) -> tuple[list[tuple[Tensor, Tensor]], list[Any]]:
-    """Return a list for what goes into output layers and comes out, call by call, and the hooks to remove."""
+@contextmanager
+def _heard(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Listen to what goes into the output layers and comes out, call by call, for the length of a ``with`` block."""
     heard: list[tuple[Tensor, Tensor]] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         heard.append((inputs[0], output))
 
-    return heard, [layer.register_forward_hook(note) for layer in output_layers(model).values()]
-
-
-@contextmanager
-def _heard(model: Any) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    heard, hooks = _listening(model)
-    try:
+    with listening((layer, note) for layer in output_layers(model).values()):
         yield heard
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -7,7 +7,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.quadratic import QuadraticPenalty
+from cl_nvrm.plugins.gradients import add_kept, keep
 from cl_nvrm.plugins.trials import rows, trials_of
 
 
@@ -38,6 +38,8 @@ class L1Plugin(SupervisedPlugin):
         with torch.enable_grad():
             strategy.loss = strategy.loss + (self.lambda_ * sizes.sum(0)).to(strategy.loss).view_as(strategy.loss)
         gradients = {name: self.lambda_ * p.sign() for name, p in weights.items()}
-        strategy.__dict__.setdefault("penalty_gradients", {})[self.name] = gradients
+        keep(strategy, self.name, gradients)
 
-    before_update = QuadraticPenalty.before_update  # the first penalty of whatever kind adds up those of all
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Add the gradients of all penalties to ``p.grad``, if no other plug-in has done so already."""
+        add_kept(strategy)

@@ -23,7 +23,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.quadratic import QuadraticPenalty
+from cl_nvrm.plugins.gradients import add_kept, keep
 
 GRADIENTS = "loss terms"  # their place among the gradients of penalties
 
@@ -72,12 +72,14 @@ class LossTerm(SupervisedPlugin):
                 strategy.loss = strategy.loss + term
         if terms and _data_gradient_is_read(strategy):
             gradients = _gradients(torch.stack(terms).sum(), strategy.model)
-            strategy.__dict__.setdefault("penalty_gradients", {})[GRADIENTS] = gradients
+            keep(strategy, GRADIENTS, gradients)
             strategy.loss = batch_loss
             for term in terms:  # one by one, as above, for the same bits
                 strategy.loss = strategy.loss + term.detach()
 
-    before_update = QuadraticPenalty.before_update  # whoever comes first adds up the gradients of all
+    def before_update(self, strategy: Any, **kwargs: Any) -> None:
+        """Add the gradients that are kept for now to ``p.grad``, if no other plug-in has done so already."""
+        add_kept(strategy)
 
 
 def compiled(model: nn.Module) -> bool:

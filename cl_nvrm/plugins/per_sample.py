@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_nvrm.analysis.modules import in_eval_mode, listening
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.loss_terms import compiled
 
@@ -82,13 +83,8 @@ def heard(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Tensor, Calls |
 
     # the model may itself be a linear layer
     linear = [(f"{name}." if name else "", m) for name, m in model.named_modules() if type(m) is nn.Linear]
-    hooks = [m.register_forward_hook(record(prefix)) for prefix, m in linear]
-    try:
-        with torch.enable_grad():
-            output: Tensor = model(*arguments)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with listening((m, record(prefix)) for prefix, m in linear), torch.enable_grad():
+        output: Tensor = model(*arguments)
     used = {prefix: calls[0] for prefix, calls in seen.items() if calls[0][1].requires_grad}
     whole = used and all(len(calls) == 1 and calls[0][0].ndim == 2 for calls in seen.values())
     return output, used if whole else None
@@ -104,11 +100,6 @@ def add_layer(total: Weights, prefix: str, inputs: Tensor, at_output: Tensor) ->
 
 @contextmanager
 def _as_written(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.compiler.set_stance("force_eager") if compiled(model) else nullcontext():  # type: ignore[attr-defined]
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    eager = torch.compiler.set_stance("force_eager") if compiled(model) else nullcontext()  # type: ignore[attr-defined]
+    with in_eval_mode(model), eager:
+        yield

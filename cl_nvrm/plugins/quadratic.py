@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise.kernels import penalty
+from cl_nvrm.plugins.gradients import add_kept, keep
 from cl_nvrm.plugins.trials import PerTrial, plain, rows, trials_of
 
 Weights = dict[str, Tensor]
@@ -73,19 +74,11 @@ class QuadraticPenalty(SupervisedPlugin):
         if self.importance:
             value, gradients = self._evaluate(strategy.model)
             strategy.loss = strategy.loss + value.to(strategy.loss).view_as(strategy.loss)
-            strategy.__dict__.setdefault("penalty_gradients", {})[self.name] = gradients
+            keep(strategy, self.name, gradients)
 
-    @torch.no_grad()
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
-        """Add the gradients that are kept for now to ``p.grad``, once, summed in the order of their names."""
-        pending: dict[str, Weights] = strategy.__dict__.pop("penalty_gradients", {})
-        total: Weights = {}
-        for _, gradients in sorted(pending.items()):
-            for name, gradient in gradients.items():
-                total[name] = total[name] + gradient if name in total else gradient
-        for name, parameter in strategy.model.named_parameters():
-            if name in total:
-                parameter.grad = total[name].clone() if parameter.grad is None else parameter.grad.add_(total[name])
+        """Add the gradients of all penalties to ``p.grad``, if no other plug-in has done so already."""
+        add_kept(strategy)
 
     @torch.no_grad()
     def _evaluate(self, model: torch.nn.Module) -> tuple[Tensor, Weights]:

@@ -19,7 +19,7 @@ from avalanche.training.plugins import AGEMPlugin as AvalancheAGEM
 from avalanche.training.plugins import ReplayPlugin as AvalancheReplay
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.quadratic import QuadraticPenalty
+from cl_nvrm.plugins.gradients import add_kept, keep
 
 
 class OwnRandomness:
@@ -131,15 +131,16 @@ class AGEMPlugin(AvalancheAGEM):
         if agreement < 0:
             self._projected += 1
             alpha = agreement / torch.dot(self.reference_gradients, self.reference_gradients)
-            strategy.__dict__.setdefault("penalty_gradients", {})[self.name] = {
+            taken = {
                 name: -(reference * alpha).view_as(p)
                 for (name, p, g), reference in zip(weights, references, strict=True)
                 if g is not None
             }
+            keep(strategy, self.name, taken)
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         """Project, and add the gradients of penalties, if none of them has done both already."""
-        QuadraticPenalty.before_update(self, strategy)
+        add_kept(strategy)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Remember samples of the task, and record the share of steps that were projected."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.gradients import are_kept
 from cl_nvrm.plugins.loss_terms import GRADIENTS, LossTerm
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.task_context import around_task
@@ -86,7 +87,7 @@ def _two_passes(strategy: Any, plugins: list[SAMPlugin]) -> Iterator[None]:
         return batch_loss[0]
 
     def both() -> None:
-        if GRADIENTS in vars(strategy).get("penalty_gradients", {}) or _has_more(strategy.loss, batch_loss):
+        if are_kept(strategy, GRADIENTS) or _has_more(strategy.loss, batch_loss):
             raise UserError(_refusal(", as Avalanche's own LwF and MAS do"))
         batch_loss.clear()
         backward()

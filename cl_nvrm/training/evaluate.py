@@ -6,6 +6,7 @@ import torch
 from avalanche.models import avalanche_forward
 from torch import Tensor, nn
 
+from cl_nvrm.analysis.modules import in_eval_mode
 from cl_nvrm.benchmark import TaskData, Watched
 
 EVAL_BATCH = 1000
@@ -33,12 +34,7 @@ def shares_right(model: nn.Module, watched: Watched) -> dict[str, float]:
 
 def _predicted(model: nn.Module, data: TaskData) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield predicted and given labels of all samples, batch by batch, in evaluation mode."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with in_eval_mode(model):
         for x, y, t in data.batches(EVAL_BATCH):
             with torch.no_grad():
                 yield avalanche_forward(model, x, t).argmax(-1), y
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
