@@ -1,8 +1,8 @@
 """Benchmark: a sequence of tasks as Avalanche streams, with the model and the recipe that go with it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -147,6 +147,13 @@ class Recipe:
     weight_decay: float = 0.0
     fresh_optimizer: bool = False
     schedule: str = "constant"
+
+    def but(self, changes: Mapping[str, Any]) -> "Recipe":
+        """Return this recipe with other values, by name; ValueError for a name that is none of its fields."""
+        unknown = sorted(changes.keys() - {f.name for f in fields(self)})
+        if unknown:
+            raise ValueError(f"a recipe has {', '.join(f.name for f in fields(self))}, not {', '.join(unknown)}")
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """What every benchmark in the catalog must keep."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 
+from cl_nvrm import data
 from cl_nvrm.data.images import Images, RawImages
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog, grammar
@@ -150,3 +153,18 @@ def test_a_hundred_permuted_tasks_hold_one_copy_of_everything_but_the_permutatio
         for name in ("images", "labels", "rows", "targets"):
             assert len({id(getattr(task, name)) for task in tasks}) == 1, name
     assert len({tuple(task.permutation.tolist()) for task in many.train}) == 100
+
+
+def test_a_network_says_in_its_file_how_it_is_trained(monkeypatch):
+    images = data.load("digits")
+    from cl_nvrm.models import mlp
+
+    def recipe(benchmark):
+        return grammar.parse("benchmarks", f"{benchmark}:subset=100,model=mlp(width=8)").make(images, seed=0).recipe
+
+    plain = recipe("noisy-mnist")
+    monkeypatch.setattr(mlp, "RECIPES", {"classification": {"lr": 7.0, "epochs": 3}}, raising=False)
+    assert recipe("noisy-mnist") == replace(plain, lr=7.0, epochs=3) and recipe("random-labels").lr != 7.0
+    monkeypatch.setattr(mlp, "RECIPES", {"classification": {"learning_rate": 7.0}})
+    with pytest.raises(UserError, match="a recipe has epochs"):
+        recipe("noisy-mnist")

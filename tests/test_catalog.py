@@ -102,3 +102,9 @@ def test_the_folder_variable_is_read(tmp_path):
         env={"CL_NVRM_PLUGINS": str(tmp_path), "PATH": ""},
     ).stdout
     assert "via-variable" in out and "ewc" in out
+
+
+def test_entry_points_are_read_once(monkeypatch):
+    catalog.names("strategies")
+    monkeypatch.setattr(catalog, "entry_points", lambda **_: pytest.fail("read again"))
+    assert "ewc" in catalog.names("strategies")

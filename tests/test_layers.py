@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "generalization": {"errors", "spec", "benchmark", "data"},
     "optim": {"noise"},
     "data": {"errors", "spec"},
-    "plugins": {"errors", "noise", "benchmark", "analysis"},
+    "plugins": {"errors", "spec", "noise", "benchmark", "analysis"},
     "training": {"errors", "spec", "benchmark", "data", "analysis", "plugins"},
     "sweep": {"errors", "spec", "benchmark", "analysis", "training"},
     "analysis": {"errors", "spec", "noise"},

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cl_nvrm.spec import RunResult
+from cl_nvrm.spec.curves import CORRECTED, MEMORISED, TEST, TRAINING, VALIDATION
 
 Matrix = Sequence[Sequence[float]]
-# curves of benchmarks that are watched after every epoch
-TEST, TRAINING, VALIDATION = "test accuracy", "training accuracy", "validation accuracy"
 LATE = 10
 
 
@@ -125,12 +124,12 @@ def generalisation_gap(result: RunResult) -> float:
 
 def memorised(result: RunResult) -> float:
     """Return the share of flipped training samples that are predicted as their wrong label says, at the end."""
-    return _curve(result, "memorised")[-1]
+    return _curve(result, MEMORISED)[-1]
 
 
 def corrected(result: RunResult) -> float:
     """Return the share of flipped training samples that are predicted as their true class, at the end."""
-    return _curve(result, "corrected")[-1]
+    return _curve(result, CORRECTED)[-1]
 
 
 METRICS: dict[str, Callable[[RunResult], float]] = {
@@ -146,10 +145,10 @@ METRICS: dict[str, Callable[[RunResult], float]] = {
     "best accuracy": best_accuracy,
     "validated accuracy": validated_accuracy,
     "late accuracy": late_accuracy,
-    "training accuracy": training_accuracy,
+    TRAINING: training_accuracy,
     "generalisation gap": generalisation_gap,
-    "memorised": memorised,
-    "corrected": corrected,
+    MEMORISED: memorised,
+    CORRECTED: corrected,
 }
 
 

@@ -5,8 +5,8 @@ Zhang et al., ICLR 2017 (arXiv 1611.03530), section 2.1 and figure 1(b), compare
 
 from dataclasses import dataclass
 
-from cl_nvrm.analysis.metrics import TRAINING
 from cl_nvrm.spec import RunResult
+from cl_nvrm.spec.curves import TRAINING
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ constraint even costs nothing: one number added to a feature's weight in every l
 import torch
 from torch import Tensor, nn
 
+ADAM = {"optimizer": "adam", "lr": 1e-3}  # and a rate that falls, as the paper says
+RECIPES = {"classification": ADAM, "randomisation": ADAM}
 LAYERS = (nn.Flatten, nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.ELU, nn.AdaptiveAvgPool2d)
 
 

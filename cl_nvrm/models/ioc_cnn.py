@@ -7,7 +7,9 @@ all positions at the end; nine layers of up to 192 channels there, five here.
 
 from torch import nn
 
-from cl_nvrm.models.ioc import InputOutputConvex
+from cl_nvrm.models.ioc import RECIPES, InputOutputConvex
+
+__all__ = ["RECIPES", "model"]
 
 
 def model(

@@ -5,7 +5,9 @@ from math import prod
 
 from torch import nn
 
-from cl_nvrm.models.ioc import InputOutputConvex
+from cl_nvrm.models.ioc import RECIPES, InputOutputConvex
+
+__all__ = ["RECIPES", "model"]
 
 
 def model(

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+# Xie et al. 2021, appendix C.1 and their notebook: no momentum, and lr 1.
+PAPER = {"epochs": 300, "optimizer": "sgd", "lr": 1.0, "weight_decay": 1e-4}
+RECIPES = {"classification": PAPER}
+
 
 class Block(nn.Module):
     """Two 3×3 convolutions with batch normalisation around a shortcut, (n, inputs, h, w) → (n, outputs, h/s, w/s).

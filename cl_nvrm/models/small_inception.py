@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+RECIPES = {"randomisation": {"lr": 0.1}}  # appendix A
 # Two numbers: an Inception module with so many 1×1 and 3×3 channels; one: a downsampling module that adds so many.
 MODULES = ((32, 32), (32, 48), (80,), (112, 48), (96, 64), (80, 80), (48, 96), (96,), (176, 160), (176, 160))
 

@@ -8,8 +8,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from cl_nvrm.errors import UserError
-
-VALIDATION = "validation accuracy"
+from cl_nvrm.spec.curves import VALIDATION
 
 
 class EarlyStoppingPlugin(SupervisedPlugin):

@@ -11,7 +11,9 @@ import importlib
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,14 @@ def search(made: Maker) -> dict[str, tuple[float, float]]:
     return found
 
 
+def recipe(made: Maker, experiment: str) -> dict[str, Any]:
+    """Return how a network wants to be trained in a kind of experiment, where it differs from others.
+
+    That is what its file says in ``RECIPES[experiment]``: fields of ``benchmark.Recipe``, by name.
+    """
+    return dict(getattr(inspect.getmodule(made), "RECIPES", {}).get(experiment, {}))
+
+
 def needs_data(made: Maker) -> str | None:
     """Return the data set a benchmark asks for, the name of its positional parameter; None if it has none."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -120,6 +130,12 @@ def _files(kind: str) -> dict[str, list[Path]]:
 
 def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=f"cl_nvrm.{kind}"):
+    for point in _all_entry_points(kind, tuple(sys.path)):
         found.setdefault(point.name.replace("_", "-"), []).append(point)
     return found
+
+
+@cache
+def _all_entry_points(kind: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Read every distribution on ``path`` once: that is nearly all the time a look-up takes."""
+    return tuple(entry_points(group=f"cl_nvrm.{kind}"))

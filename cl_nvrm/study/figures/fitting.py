@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cl_nvrm.analysis.comparisons import Cell
-from cl_nvrm.analysis.metrics import TEST, TRAINING
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.analysis.time_to_fit import time_to_fit
 from cl_nvrm.report.figures import CURVES_A_PANEL, MARKED_POINTS, finished
 from cl_nvrm.spec import RunResult, grammar
+from cl_nvrm.spec.curves import TEST, TRAINING
 from cl_nvrm.study.figures.captions import INTERVALS, caption
 
 Results = Sequence[RunResult]

@@ -19,11 +19,12 @@ from cl_nvrm.noise import law
 from cl_nvrm.report.figures import epoch_curves, finished
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import short_name
+from cl_nvrm.spec.curves import CORRECTED, MEMORISED, TRAINING
 from cl_nvrm.study.figures.captions import caption
 
-ACCURACY, MEMORISED = "ACC", "memorised"
+ACCURACY = "ACC"
 HEADINGS = {ACCURACY: "Final test accuracy (%)", MEMORISED: "Wrong labels memorised (%)"}
-OTHERS = ("validated accuracy", "best accuracy", "training accuracy", "generalisation gap", "corrected")
+OTHERS = ("validated accuracy", "best accuracy", TRAINING, "generalisation gap", CORRECTED)
 MARKS = "osD^vPX*"
 Cells = Sequence[Cell]
 Results = Sequence[RunResult]

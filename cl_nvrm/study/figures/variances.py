@@ -7,10 +7,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cl_nvrm.analysis.comparisons import Cell
-from cl_nvrm.analysis.metrics import TEST
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.report.figures import finished
 from cl_nvrm.spec import RunResult
+from cl_nvrm.spec.curves import TEST
 from cl_nvrm.study.figures.captions import caption
 
 PANELS = {
