@@ -211,3 +211,12 @@ def test_a_result_says_which_commit_made_it_and_whether_it_was_changed(toy_spec)
         pytest.skip("not a checkout")
     made = run_one(toy_spec(), threads=1).provenance
     assert made["commit"] == head.stdout.strip() and isinstance(made["dirty"], bool)
+
+
+def test_each_text_of_a_spec_is_parsed_once(toy_spec, monkeypatch):
+    from cl_nvrm.spec import grammar
+
+    spec, parse, parsed = toy_spec("ewc+nvrm", seed=4711), grammar.parse, []
+    monkeypatch.setattr(grammar, "parse", lambda kind, text, *rest: parsed.append(kind) or parse(kind, text, *rest))
+    run_one(spec, threads=1)
+    assert sorted(parsed) == ["benchmarks", "optimizers", "schedules", "strategies", "strategies"]

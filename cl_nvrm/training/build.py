@@ -1,6 +1,7 @@
 """Build: what a spec's texts stand for, as live objects: benchmark, model, optimizer, plug-ins, and all their seeds."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,50 @@ from cl_nvrm.benchmark import Benchmark, Seed
 from cl_nvrm.errors import MissingData
 from cl_nvrm.spec import RunSpec, derived_seed, grammar
 from cl_nvrm.spec.catalog import maker, needs_data
+from cl_nvrm.spec.grammar import Term
 from cl_nvrm.training.loop import Strategy
 from cl_nvrm.training.precision import computed
 from cl_nvrm.training.schedule import Schedule
 
+PURPOSES = ("init", "batches", "training", "benchmark", "optimizer")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A spec's texts, parsed, and the seed of each of the run's purposes; a strategy's depends on its name alone."""
+
+    strategy: tuple[Term, ...]
+    benchmark: Term
+    optimizer: Term
+    schedule: Term
+    seeds: dict[str, int]
+
+
+@lru_cache(maxsize=1000)
+def parts(spec: RunSpec) -> Parts:
+    """Return what a spec's texts stand for; each is parsed once."""
+    strategy = grammar.strategy(spec.strategy)
+    seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in PURPOSES}
+    seeds |= {f"strategy/{term.name}": derived_seed(spec.seed, "strategy", term.name) for term in strategy}
+    return Parts(
+        strategy,
+        grammar.parse("benchmarks", spec.benchmark),
+        grammar.parse("optimizers", spec.optimizer),
+        grammar.parse("schedules", spec.schedule),
+        seeds,
+    )
+
 
 def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
     """Build the spec's benchmark; MissingData if the data on disk are not those of the spec."""
-    term = grammar.parse("benchmarks", spec.benchmark)
+    term = parts(spec).benchmark
     images = None
     if needs_data(maker("benchmarks", term.name)):
         images = data.load(spec.dataset, folder=data_dir)
         if images.sha256 != spec.dataset_sha256:
             raise MissingData(f"'{spec.dataset}' has changed on disk since this run was planned; plan it again")
         images = images.to(device)
-    made: Benchmark = term.make(*([images] if images else []), seed=run_seeds(spec)["benchmark"])
+    made: Benchmark = term.make(*([images] if images else []), seed=parts(spec).seeds["benchmark"])
     if images is None and device != "cpu":
         for task in (*made.train, *made.test):
             task.images, task.labels = task.images.to(device), task.labels.to(device)
@@ -37,37 +67,29 @@ def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[
     return made, images
 
 
-def run_seeds(spec: RunSpec) -> dict[str, int]:
-    """Return the seed of each of the run's purposes; a strategy's depends on its name, not on the others."""
-    purposes = ["init", "batches", "training", "benchmark", "optimizer"]
-    seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in purposes}
-    names = [term.name for term in grammar.strategy(spec.strategy)]
-    return seeds | {f"strategy/{name}": derived_seed(spec.seed, "strategy", name) for name in names}
-
-
 def build_plugins(spec: RunSpec) -> dict[str, Any]:
     """Build a fresh plug-in (or None) for each term of the strategy, by name."""
-    seeds = run_seeds(spec)
-    return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in grammar.strategy(spec.strategy)}
+    seeds = parts(spec).seeds
+    return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in parts(spec).strategy}
 
 
 def schedule_of(spec: RunSpec) -> Schedule | None:
     """Return what changes the learning rate from epoch to epoch, if anything does."""
-    term = grammar.parse("schedules", spec.schedule)
+    term = parts(spec).schedule
     return None if term.name == "constant" else Schedule(spec.lr, term.make())
 
 
 def build_strategy(spec: RunSpec, benchmark: Benchmark, plugins: list[Any], device: str) -> Strategy:
     """Build a freshly initialised model with its optimizer and plug-ins, and seed the global random states."""
     model = build_model(spec, benchmark, device)
-    seeds = run_seeds(spec)
+    seeds = parts(spec).seeds
     arguments = strategy_arguments(spec, model, plugins, device, optimizer_seed=seeds["optimizer"])
     return Strategy(seed=seeds["batches"], **arguments)
 
 
 def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
     """Build the run's freshly initialised model."""
-    torch.manual_seed(run_seeds(spec)["init"])
+    torch.manual_seed(parts(spec).seeds["init"])
     network = benchmark.model().to(device)
     return computed(network, precision=spec.precision, channels_last=spec.channels_last, compiled=spec.compiled)
 
@@ -77,7 +99,7 @@ def strategy_arguments(
 ) -> dict[str, Any]:
     """Return the arguments of an Avalanche strategy for this run, and seed the global random states."""
     # torch, numpy (32 bits) and random: plug-ins may use any
-    RNGManager.set_random_seeds(run_seeds(spec)["training"] % 2**32)
+    RNGManager.set_random_seeds(parts(spec).seeds["training"] % 2**32)
     return {
         "model": model,
         "optimizer": build_optimizer(spec, model, optimizer_seed),
@@ -91,6 +113,6 @@ def strategy_arguments(
 
 def build_optimizer(spec: RunSpec, model: nn.Module, seed: Seed) -> torch.optim.Optimizer:
     """Build the spec's optimizer over all parameters of the model."""
-    term = grammar.parse("optimizers", spec.optimizer)
+    term = parts(spec).optimizer
     made: torch.optim.Optimizer = term.make(model.parameters(), lr=spec.lr, weight_decay=spec.weight_decay, seed=seed)
     return made

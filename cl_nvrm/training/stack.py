@@ -20,8 +20,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.spec import RunResult, RunSpec, catalog, grammar
-from cl_nvrm.training.build import build_benchmark, build_model, run_seeds, schedule_of, strategy_arguments
+from cl_nvrm.spec import RunResult, RunSpec, catalog
+from cl_nvrm.training.build import build_benchmark, build_model, parts, schedule_of, strategy_arguments
 from cl_nvrm.training.loop import Strategy
 from cl_nvrm.training.record import Curves, LossRecord, Trace
 from cl_nvrm.training.train import History, OnTask, Training, circumstances, result_of, train_tasks
@@ -104,8 +104,8 @@ def stackable(spec: RunSpec) -> bool:
 
     An optimizer's module says so by ELEMENTWISE.
     """
-    terms = grammar.strategy(spec.strategy)
-    optimizer = catalog.maker("optimizers", grammar.parse("optimizers", spec.optimizer).name)
+    terms = parts(spec).strategy
+    optimizer = catalog.maker("optimizers", parts(spec).optimizer.name)
     if not getattr(inspect.getmodule(optimizer), "ELEMENTWISE", False):
         return False
     return all(made is None or getattr(made, "elementwise", False) for made in (term.make(seed=0) for term in terms))
@@ -139,8 +139,8 @@ def run_stack(
     if any(benchmark.watched or benchmark.train[0].augment for benchmark in benchmarks):
         raise UserError("a benchmark that is watched after every epoch cannot be stacked; write --stack off")
     together = _side_by_side(benchmarks)
-    seeds = {purpose: tuple(run_seeds(spec)[purpose] for spec in specs) for purpose in run_seeds(first)}
-    terms = grammar.strategy(first.strategy)
+    seeds = {purpose: tuple(parts(spec).seeds[purpose] for spec in specs) for purpose in parts(first).seeds}
+    terms = parts(first).strategy
 
     def build() -> Training:
         models = [build_model(spec, benchmark, device) for spec, benchmark in zip(specs, benchmarks, strict=True)]

@@ -16,7 +16,7 @@ from cl_nvrm.benchmark import Benchmark
 from cl_nvrm.errors import Diverged
 from cl_nvrm.spec import RunResult, RunSpec, Status
 from cl_nvrm.training import weights
-from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy, run_seeds, schedule_of
+from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy, parts, schedule_of
 from cl_nvrm.training.checkpoint import Checkpoint
 from cl_nvrm.training.device import device_name
 from cl_nvrm.training.evaluate import accuracy_on
@@ -181,6 +181,6 @@ def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | Non
         "heads": benchmark.heads,
         "chance": benchmark.chance,
         "train_images": len(images.train_y) if images else None,
-        "seeds": run_seeds(spec),
+        "seeds": parts(spec).seeds,
         **benchmark.details,
     }
