@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV = .venv/bin/python
 
-.PHONY: run test lint gpu
+.PHONY: run test test-slow lint gpu
 
 # The main command; make run ARGS="--strategy si --trials 3" for another.
 ARGS ?= --strategy ewc+nvrm --lambda 100
@@ -17,7 +17,11 @@ gpu: .venv/installed
 	$(VENV) -m cl_nvrm.bench --subject networks --data cifar10 --device cuda
 
 test: lint
-	$(VENV) -m pytest -n 2 --dist worksteal
+	$(VENV) -m pytest -n 2 --dist worksteal -m "not slow"
+
+# What is exhaustive: all pairs of strategies, all kills, a hundred million draws, a cluster, signals, the bench's scripts.
+test-slow: .venv/installed
+	$(VENV) -m pytest -n 2 --dist worksteal -m slow
 
 lint: .venv/installed
 	$(VENV) -m ruff check .

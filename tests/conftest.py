@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+settings.register_profile("any machine", deadline=None)  # a busy one is not a failure
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")

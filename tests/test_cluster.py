@@ -24,6 +24,7 @@ def cluster(tmp_path):
         yield made
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_finds_every_result_the_same_as_on_one_machine(toy_spec, tmp_path, cluster):
     specs = [toy_spec("ewc+nvrm", benchmark="toy:tasks=8,samples=4000", seed=seed) for seed in range(6)]
     stores = {backend: Store(tmp_path / backend) for backend in ("dask", "loky")}

@@ -153,6 +153,7 @@ def test_augmentation_reaches_training_batches_only(noisy_spec):
     assert plain.initial == cropped.initial and plain.diagnostics["flips_sha256"] == cropped.diagnostics["flips_sha256"]
 
 
+@pytest.mark.slow
 def test_plain_training_memorises_its_flips_and_nvrm_corrects_most_of_them(noisy_spec):
     """Xie et al. 2021, experiment 3, at the size of a test; held-out labels are as noisy, so 0.6 is the most."""
     small = "noisy-mnist:subset=1000,holdout=500,model=mlp(width=256,depth=2)"

@@ -26,19 +26,6 @@ def runs(*arguments, **keywords):
     return cells(made, {r.spec.cell: r.spec.strategy.upper() for r in made})
 
 
-def test_metrics_follow_their_definitions():
-    assert metrics.base_task(MATRIX) == [0.9, 0.7, 0.5]
-    assert metrics.mean_accuracy(MATRIX) == pytest.approx([0.9, 0.75, 0.6])
-    assert metrics.base_task(()) == metrics.mean_accuracy(()) == []
-
-
-def test_the_t_interval_covers_the_mean_as_often_as_it_says():
-    generator = np.random.default_rng(0)
-    samples = generator.normal(3.0, 2.0, size=(4000, 5))
-    covered = sum(low <= 3.0 <= high for low, high in (stats.t_interval(row.tolist()) for row in samples))
-    assert 0.94 < covered / 4000 < 0.96
-
-
 def test_one_value_has_no_deviation_and_no_width():
     mean, sd = stats.mean_sd([0.5])
     assert mean == 0.5 and np.isnan(sd) and stats.t_interval([0.5]) == (0.5, 0.5)

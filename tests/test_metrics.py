@@ -26,6 +26,12 @@ def test_metrics_follow_their_definitions():
     assert value("WC-ACC") == pytest.approx(2 / 3 * (0.2 + 0.55) / 2 + 0.7 / 3)
 
 
+def test_the_two_curves_follow_the_tasks():
+    assert metrics.base_task(MATRIX) == [0.9, 0.95, 0.5]
+    assert metrics.mean_accuracy(MATRIX) == pytest.approx([0.9, (0.95 + 0.8) / 2, 0.6])
+    assert metrics.base_task(()) == metrics.mean_accuracy(()) == []
+
+
 @pytest.mark.parametrize(
     ("run", "name", "reason"),
     [

@@ -77,17 +77,24 @@ def test_a_dry_run_knows_what_is_stored_and_estimates_from_it(cli, cli_json, tmp
     assert lines[2].startswith("1 of 2 runs to do, about 67 min")
 
 
-def test_an_estimate_is_near_the_time_it_takes(toy_spec):
+def test_an_estimate_adds_up_steps_tasks_and_evaluations(toy_spec, monkeypatch):
+    """On a clock that goes on by 0.1 s a step, 2 s a task and 0.01 s an evaluation, and in no other way."""
     from cl_nvrm.sweep import estimate
-    from cl_nvrm.training.train import run_one
+    from cl_nvrm.training.loop import Strategy
 
-    spec = toy_spec("ewc", benchmark="toy:tasks=4,samples=6000", epochs=3)
-    run_one(toy_spec("ewc"), threads=1)  # imports and compiles
-    ratios = []
-    for _ in range(3):
-        result = run_one(spec, threads=1)
-        ratios.append(estimate.measured(spec, None, "cpu", 1) / (result.train_seconds + result.eval_seconds))
-    assert 0.4 < sorted(ratios)[1] < 2.5, ratios
+    now = [0.0]
+
+    def train(strategy, experience, **_):
+        now[0] += 2 + 0.1 * strategy.train_epochs * -(-len(experience.dataset) // strategy.train_mb_size)
+
+    def evaluate(*_):
+        now[0] += 0.01
+
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(Strategy, "train", train)
+    monkeypatch.setattr(estimate, "accuracy_on", evaluate)
+    spec = toy_spec("ewc", benchmark="toy:tasks=4,samples=6000", epochs=3)  # 188 steps an epoch of 32 images
+    assert estimate.measured(spec, None, "cpu", 1) == pytest.approx(4 * 3 * 188 * 0.1 + 4 * 2 + 5 * 4 * 0.01)
 
 
 def test_flags_take_dashes_and_underscores(cli):
@@ -229,6 +236,7 @@ def test_diagnostics_that_are_no_finite_numbers_fail_that_run_alone(cli, monkeyp
     assert code == 1 and "failed (ValueError" in out and "naive  (n = 1" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
 def test_a_signal_ends_the_sweep_with_its_code_and_keeps_what_is_finished(tmp_path, name, code):
     command = [
@@ -266,13 +274,11 @@ def test_auto_data_falls_back_with_a_note_and_names_the_set_everywhere(cli, monk
     assert json.loads(out)["runs"][0]["dataset"] == "digits"
 
 
-def test_help_is_fast_and_shows_every_default():
-    start = time.perf_counter()
+def test_help_shows_every_default():
     environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
     out = subprocess.run(
         [sys.executable, "-m", "cl_nvrm.run", "--help"], capture_output=True, text=True, check=True, env=environment
     ).stdout
-    assert time.perf_counter() - start < 5
     for text in (
         "permuted-mnist",
         "split-mnist",

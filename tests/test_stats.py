@@ -11,7 +11,7 @@ from cl_nvrm.analysis import stats
 
 
 @pytest.mark.parametrize("n", [5, 10])
-@pytest.mark.parametrize("interval", [stats.t_interval, stats.bootstrap_interval])
+@pytest.mark.parametrize("interval", [stats.t_interval, pytest.param(stats.bootstrap_interval, marks=pytest.mark.slow)])
 def test_intervals_cover_the_mean_in_93_to_97_of_a_hundred_simulated_experiments(n, interval):
     samples = np.random.default_rng(n).normal(3.0, 2.0, size=(2000, n))
     covered = sum(low <= 3.0 <= high for low, high in map(interval, samples.tolist()))

@@ -12,7 +12,9 @@ from cl_nvrm.study.studies import GROUPS
 
 STUDIES = {name: study for studies in GROUPS.values() for name, study in studies.items()}
 PARTS = [
-    pytest.param(part, id=f"{name}-{scale}-{part.panel}-{number}")
+    pytest.param(
+        part, id=f"{name}-{scale}-{part.panel}-{number}", marks=pytest.mark.slow if number or scale == "paper" else ()
+    )
     for name, study in STUDIES.items()
     for scale in SCALES
     for number, part in enumerate(study.parts.get(scale, ()))

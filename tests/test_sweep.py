@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.sweep.sweep import Workers, sweep
 
@@ -21,6 +23,7 @@ def leftovers(folder):
     return {p.name for p in folder.iterdir()} - {p.name for p in folder.glob("*.json")} - {"events"}
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_store_share_the_work_and_do_nothing_twice(tmp_path):
     both = [subprocess.Popen(COMMAND, cwd=tmp_path) for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
@@ -30,6 +33,7 @@ def test_two_sweeps_on_one_store_share_the_work_and_do_nothing_twice(tmp_path):
     assert not leftovers(tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_workers_that_lost_their_master_do_not_get_in_the_way(tmp_path):
     folder = tmp_path / "runs"
     first = subprocess.Popen(COMMAND, cwd=tmp_path)

@@ -164,7 +164,7 @@ def test_other_optimizers_run_by_name(toy_bits):
     assert len({toy_bits("ewc", optimizer=name, lr=0.01) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("strategy", ["naive", "ewc+nvrm", "si"])
+@pytest.mark.parametrize("strategy", ["ewc+nvrm", *(pytest.param(s, marks=pytest.mark.slow) for s in ("naive", "si"))])
 def test_the_number_of_threads_does_not_change_a_bit(strategy):
     if not torch.backends.mkl.is_available():
         pytest.skip("said of MKL's matrix products")
