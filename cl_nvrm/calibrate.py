@@ -91,7 +91,7 @@ def layers(model: nn.Module, variability: float) -> list[Layer]:
     return rows
 
 
-def trained(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[nn.Module, Benchmark]:
+def train_first_task(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[nn.Module, Benchmark]:
     """Return the model after plain training on the benchmark's first task."""
     benchmark, _ = build_benchmark(replace(spec, first_tasks=1), data_dir, device)
     strategy = build_strategy(spec, benchmark, [], device)
@@ -114,7 +114,7 @@ def _calibrate(argv: Sequence[str] | None) -> int:
     asked = parse(rest)  # --benchmark, --data, --lr and the like, as for a run
     planned = plan(asked, note)
     spec = planned.specs[0]
-    model, benchmark = trained(spec, asked.data_dir, planned.device)
+    model, benchmark = train_first_task(spec, asked.data_dir, planned.device)
     console = Console()
     console = console if console.is_terminal else Console(width=140)
     rows = conventions(model, benchmark, spec.batch_size, arguments.lambda_, arguments.samples)

@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask, print, and return the exit code."""
-    return exit_code(lambda: _asked(_parser().parse_args(argv)))
+    return exit_code(lambda: _ask_all(_parser().parse_args(argv)))
 
 
 def _parser() -> Parser:
@@ -65,14 +65,14 @@ def _scales(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"must be numbers joined by |, got '{text}'") from problem
 
 
-def _asked(arguments: argparse.Namespace) -> int:
+def _ask_all(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from cl_nvrm.spec.cell_names import labels
+    from cl_nvrm.spec.cell_names import cell_names
     from cl_nvrm.sweep.probes import Questions, ask, runs_of
     from cl_nvrm.sweep.store import Store
-    from cl_nvrm.training.device import device_named
+    from cl_nvrm.training.device import find_device
 
     if arguments.draws < 2:
         raise UserError(f"--draws must be at least 2, got {arguments.draws}")
@@ -82,7 +82,7 @@ def _asked(arguments: argparse.Namespace) -> int:
         raise UserError("--b must be at least 0 and --weight-decay above 0")
     if not 0 <= arguments.seed < 2**63:
         raise UserError("--seed must be a whole number of at least 0, below 2^63")
-    store, device = Store(arguments.store), device_named(arguments.device)
+    store, device = Store(arguments.store), find_device(arguments.device)
     if not arguments.store.is_dir():
         raise UserError(f"There is no folder {arguments.store}; python -m cl_nvrm.run --keep-weights makes runs")
     questions = Questions(
@@ -90,7 +90,7 @@ def _asked(arguments: argparse.Namespace) -> int:
         arguments.seed,
     )  # fmt: skip
     results = runs_of(store, arguments.run)
-    names = labels(result.spec for result in results)
+    names = cell_names(result.spec for result in results)
     console, told = Console(), []
     for result in results:
         answers = ask(store, result, questions, arguments.data_dir, device)

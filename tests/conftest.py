@@ -47,7 +47,7 @@ def toy_spec():
         values = {"seed": 0, "epochs": 2, "batch_size": 32, "lr": 3e-3, "weight_decay": 0.0}
         values |= {"dataset": "synthetic", "dataset_sha256": ""} | changes
         return RunSpec(
-            strategy=grammar.canonical(grammar.strategy(strategy)),
+            strategy=grammar.canonical(grammar.parse_sum(strategy)),
             benchmark=str(grammar.parse("benchmarks", benchmark)),
             optimizer=str(grammar.parse("optimizers", optimizer)),
             **values,

@@ -44,6 +44,7 @@ def test_a_row_pairs_its_measurements_by_round_and_knows_its_goal():
     assert compare("", "", samples, "slow", "fast").met is None
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys):
     out = tmp_path / "new" / "bench.json"
     assert main(["--quick", "--subject", "fisher", "--data", "digits", "--out", str(out)]) == 0

@@ -6,7 +6,7 @@ from cl_nvrm import calibrate
 
 @pytest.fixture
 def trained(toy_spec):
-    return calibrate.trained(toy_spec(epochs=3), None, "cpu")
+    return calibrate.train_first_task(toy_spec(epochs=3), None, "cpu")
 
 
 def test_equivalent_strengths_give_penalties_of_one_size(trained):

@@ -64,7 +64,7 @@ def test_annotations_kept_as_texts_still_give_the_choices(strangers):
         "def plugin(*, a: Literal['x', 'y'] = 'x') -> None: ...\n"
     )
     with pytest.raises(UserError, match="one of x, y, got 'z'"):
-        grammar.strategy("later:a=z")
+        grammar.parse_sum("later:a=z")
 
 
 def test_two_files_of_one_name_are_refused(strangers):

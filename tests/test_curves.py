@@ -26,7 +26,7 @@ def noisy_spec():
     def make(strategy="naive", benchmark=NOISY, **changes):
         values = {"seed": 0, "epochs": 12, "batch_size": 32, "lr": 0.05, "weight_decay": 0.0} | changes
         return RunSpec(
-            strategy=grammar.canonical(grammar.strategy(strategy)),
+            strategy=grammar.canonical(grammar.parse_sum(strategy)),
             benchmark=str(grammar.parse("benchmarks", benchmark)),
             dataset="digits",
             dataset_sha256=images.sha256,

@@ -167,7 +167,7 @@ def spec():
         values = {"seed": 0, "epochs": 40, "batch_size": 32, "lr": 0.03, "weight_decay": 0.0} | changes
         benchmark = "random-labels:subset=600,p=0.5,validation=200,model=mlp(width=128,depth=1)"
         return RunSpec(
-            strategy=grammar.canonical(grammar.strategy(strategy)),
+            strategy=grammar.canonical(grammar.parse_sum(strategy)),
             benchmark=str(grammar.parse("benchmarks", benchmark)),
             dataset="digits",
             dataset_sha256=images.sha256,

@@ -6,7 +6,7 @@ import pytest
 from cl_nvrm.analysis.comparisons import Cell, cells, comparisons, less_one_term, pairs
 from cl_nvrm.analysis.frontier import at_equal_plasticity, families, front, kept_at, levels, mean_point
 from cl_nvrm.spec import RunResult, RunSpec
-from cl_nvrm.spec.cell_names import labels, setting
+from cl_nvrm.spec.cell_names import cell_names, setting
 
 SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
 
@@ -117,7 +117,7 @@ def test_a_cell_is_compared_with_the_first_and_with_itself_less_one_term():
 
     texts = ("naive", "nvrm:variability=0.1", "ewc:lambda=1", "ewc:lambda=1+nvrm:variability=0.1", "ewc:lambda=2")
     results = [r for text in texts for r in one(text)] + one("ewc:lambda=1", lr=1e-4)
-    found = cells(results, labels([r.spec for r in results]))
+    found = cells(results, cell_names([r.spec for r in results]))
     named = {(a.spec.strategy, b.spec.strategy) for a, b in pairs(found)}
     both = "ewc:lambda=1+nvrm:variability=0.1"
     assert {pair for pair in named if pair[0] == both} == {(both, text) for text in texts[:3]}
@@ -125,7 +125,7 @@ def test_a_cell_is_compared_with_the_first_and_with_itself_less_one_term():
     assert len(rows) == len(pairs(found)) and all(row.found.n == 6 for row in rows)
 
     tuned = one("ewc:lambda=7", lr=3e-4, chosen="a") + one("ewc:lambda=3+nvrm:variability=0.2", lr=1e-4, chosen="b")
-    first, second = pairs(cells(tuned, labels([r.spec for r in tuned])))[0]
+    first, second = pairs(cells(tuned, cell_names([r.spec for r in tuned])))[0]
     assert "nvrm" in first.spec.strategy and "nvrm" not in second.spec.strategy
 
 
@@ -138,14 +138,14 @@ def test_less_one_term_by_name_and_value():
 def test_labels_tell_cells_apart_by_what_differs_and_nothing_else():
     from cl_nvrm.spec import grammar
 
-    ewc = grammar.canonical(grammar.strategy("ewc:lambda=30"))
+    ewc = grammar.canonical(grammar.parse_sum("ewc:lambda=30"))
     plain, other = replace(SPEC, strategy=ewc), replace(SPEC, strategy=ewc, lr=1e-4)
-    assert list(labels([plain, replace(plain, seed=4)]).values()) == ["ewc:lambda=30"]
-    assert list(labels([plain, other]).values()) == ["ewc:lambda=30, lr 0.001", "ewc:lambda=30, lr 0.0001"]
+    assert list(cell_names([plain, replace(plain, seed=4)]).values()) == ["ewc:lambda=30"]
+    assert list(cell_names([plain, other]).values()) == ["ewc:lambda=30, lr 0.001", "ewc:lambda=30, lr 0.0001"]
     tuned = replace(plain, chosen="by a search")
-    assert list(labels([plain, tuned]).values()) == ["ewc:lambda=30, not tuned", "ewc:lambda=30, tuned"]
+    assert list(cell_names([plain, tuned]).values()) == ["ewc:lambda=30, not tuned", "ewc:lambda=30, tuned"]
     unknown = replace(SPEC, strategy="gone:x=1")
-    assert labels([unknown]) == {unknown: "gone:x=1"}
+    assert cell_names([unknown]) == {unknown: "gone:x=1"}
 
 
 def test_benchmarks_that_differ_are_called_by_what_they_differ_in(toy_spec):
@@ -154,12 +154,12 @@ def test_benchmarks_that_differ_are_called_by_what_they_differ_in(toy_spec):
 
     noisy = "random-labels:p={},model={}"
     networks = [on(noisy.format(1, "mlp(width=512)")), on(noisy.format(1, "ioc-mlp(convex=false)"))]
-    assert list(labels(networks).values()) == ["naive, model=mlp(width=512)", "naive, model=ioc-mlp(convex=false)"]
+    assert list(cell_names(networks).values()) == ["naive, model=mlp(width=512)", "naive, model=ioc-mlp(convex=false)"]
     assert setting(*networks) == "random-labels on synthetic"
     shares = [on(noisy.format(p, "mlp")) for p in (0, 0.5)]
-    assert list(labels(shares).values()) == ["naive, p=0", "naive, p=0.5"]
+    assert list(cell_names(shares).values()) == ["naive, p=0", "naive, p=0.5"]
     other = [on("toy"), on("toy:tasks=2")]
-    assert list(labels([shares[1], other[1]]).values()) == [
+    assert list(cell_names([shares[1], other[1]]).values()) == [
         "naive, random-labels:p=0.5,model=mlp(width=1024,depth=2)",
         "naive, toy:tasks=2",
     ]

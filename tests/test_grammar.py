@@ -7,7 +7,7 @@ from cl_nvrm.spec import grammar
 
 
 def canonical(text, **flags):
-    return grammar.canonical(grammar.strategy(text, flags))
+    return grammar.canonical(grammar.parse_sum(text, flags))
 
 
 def test_plus_is_commutative_and_naive_is_neutral():
@@ -24,11 +24,11 @@ def test_the_canonical_text_spells_out_every_default():
 def test_the_canonical_text_parses_to_itself(variability, noise, relative):
     text = canonical(f"nvrm:variability={variability!r},noise={noise},relative={str(relative).lower()}+ewc")
     assert canonical(text) == text
-    assert grammar.strategy(text)[1].settings["variability"] == variability
+    assert grammar.parse_sum(text)[1].settings["variability"] == variability
 
 
 def test_a_plus_in_an_exponent_is_part_of_the_number():
-    assert grammar.strategy("ewc:lambda=1e+3+nvrm")[0].settings["lambda"] == 1000
+    assert grammar.parse_sum("ewc:lambda=1e+3+nvrm")[0].settings["lambda"] == 1000
 
 
 def test_equal_values_written_differently_are_the_same_run():
@@ -48,11 +48,11 @@ def test_a_bare_flag_that_two_take_says_what_to_write(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cl_nvrm, "__path__", [*cl_nvrm.__path__, str(tmp_path)])
     with pytest.raises(UserError, match=r"taken by ewc and rival; write --strategy ewc:lambda=7\+… or"):
-        grammar.strategy("ewc+rival", {"lambda": "7"})
+        grammar.parse_sum("ewc+rival", {"lambda": "7"})
 
 
 def test_the_short_text_keeps_only_what_differs_from_the_defaults():
-    assert grammar.short(grammar.strategy("nvrm+ewc:lambda=30,fisher=exact")) == "ewc:lambda=30+nvrm"
+    assert grammar.short(grammar.parse_sum("nvrm+ewc:lambda=30,fisher=exact")) == "ewc:lambda=30+nvrm"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_short_text_keeps_only_what_differs_from_the_defaults():
 )
 def test_bad_texts_are_refused_with_what_to_write(text, says):
     with pytest.raises(UserError) as problem:
-        grammar.strategy(text)
+        grammar.parse_sum(text)
     assert says in str(problem.value)
 
 
@@ -99,7 +99,7 @@ def test_a_grid_is_every_way_to_choose_in_order():
         "ewc:lambda=2+nvrm",
     ]
     assert len(grammar.grid("ewc:lambda=1|1.0|1e0")) == 1
-    assert grammar.grid("naive") == [grammar.strategy("naive")]
+    assert grammar.grid("naive") == [grammar.parse_sum("naive")]
 
 
 @pytest.mark.parametrize("text", ["ewc:lambda=1||2", "ewc:lambda=|2", "ewc:lambda=1|x", "ewc|si"])

@@ -20,7 +20,7 @@ from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.spec import RunSpec, grammar
 from cl_nvrm.spec.catalog import maker
 from cl_nvrm.training.loop import constrain
-from cl_nvrm.training.precision import computed
+from cl_nvrm.training.precision import prepare_network
 from cl_nvrm.training.stack import stacked
 from cl_nvrm.training.train import run_one
 from cl_nvrm.training.weights import load as load_weights
@@ -314,7 +314,7 @@ def test_the_constraint_is_found_through_what_wraps_a_network():
     calls = []
     inner = nn.Linear(1, 1)
     inner.constrain = lambda: calls.append(1)
-    wrapped = computed(inner, precision="bfloat16", channels_last=False, compiled=False)
+    wrapped = prepare_network(inner, precision="bfloat16", channels_last=False, compiled=False)
     constrain(wrapped)
     constrain(SimpleNamespace(network=wrapped))
     constrain(nn.Linear(1, 1))
@@ -335,7 +335,7 @@ def ioc_spec(digits):
         values = {"seed": 0, "epochs": 6, "batch_size": 50, "lr": 3e-3, "weight_decay": 0.0} | changes
         optimizer = values.pop("optimizer", "adam")
         return RunSpec(
-            strategy=grammar.canonical(grammar.strategy(strategy)),
+            strategy=grammar.canonical(grammar.parse_sum(strategy)),
             benchmark=str(grammar.parse("benchmarks", f"noisy-mnist:model={model},subset={subset}{more}")),
             dataset="digits",
             dataset_sha256=digits.sha256,
@@ -354,8 +354,8 @@ def trained(ioc_spec, tmp_path):
         spec = ioc_spec(*arguments, **changes)
         result = run_one(spec, keep_weights=tmp_path / "weights")
         assert result.status == "done", result.error
-        network = grammar.nested("models", changes.get("model", MODEL)).make((1, 28, 28), 10)
-        model = computed(network, precision=spec.precision, channels_last=spec.channels_last, compiled=False)
+        network = grammar.parse_nested("models", changes.get("model", MODEL)).make((1, 28, 28), 10)
+        model = prepare_network(network, precision=spec.precision, channels_last=spec.channels_last, compiled=False)
         with torch.no_grad():
             for weight in model.parameters():
                 weight.fill_(-1.0)

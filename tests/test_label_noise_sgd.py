@@ -365,11 +365,11 @@ def test_each_of_the_two_strategies_has_parameters_with_an_effect_alone():
         ("label-noise", "rate=0.2", "sigma=0.2"),
         ("squared-label-noise", "law=gaussian", "rate=0.2"),
     ):
-        grammar.strategy(f"{name}:{own}")
+        grammar.parse_sum(f"{name}:{own}")
         with pytest.raises(UserError):
-            grammar.strategy(f"{name}:{other}")
+            grammar.parse_sum(f"{name}:{other}")
         for searched in catalog.search(catalog.maker("strategies", name)):
-            grammar.strategy(f"{name}:{searched}=0.2")
+            grammar.parse_sum(f"{name}:{searched}=0.2")
 
 
 def test_fresh_noise_on_the_squared_loss_lowers_the_regulariser_of_a_network_that_fits(train_toy):

@@ -8,7 +8,7 @@ import torch
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.models.small_cnn import model as small_cnn
-from cl_nvrm.training.precision import computed
+from cl_nvrm.training.precision import prepare_network
 from cl_nvrm.training.train import run_one
 
 PLAIN = {"precision": "float32", "channels_last": False, "compiled": False}
@@ -21,12 +21,12 @@ def network():
 
 def test_nothing_asked_is_nothing_done():
     net = network()
-    assert computed(net, **PLAIN) is net
+    assert prepare_network(net, **PLAIN) is net
 
 
 def test_channels_last_computes_the_same_up_to_rounding():
     x = torch.randn(4, 3, 16, 16)
-    laid_out = computed(network(), **PLAIN | {"channels_last": True})
+    laid_out = prepare_network(network(), **PLAIN | {"channels_last": True})
     torch.testing.assert_close(laid_out(x), network()(x), rtol=1e-4, atol=1e-5)
     first = next(m for m in laid_out.modules() if isinstance(m, torch.nn.Conv2d))
     assert first.weight.is_contiguous(memory_format=torch.channels_last)
@@ -34,7 +34,7 @@ def test_channels_last_computes_the_same_up_to_rounding():
 
 def test_bfloat16_computes_in_it_and_keeps_float32_weights_and_logits():
     x = torch.randn(4, 3, 16, 16)
-    reduced = computed(network(), **PLAIN | {"precision": "bfloat16"})
+    reduced = prepare_network(network(), **PLAIN | {"precision": "bfloat16"})
     inside = []
     next(m for m in reduced.modules() if isinstance(m, torch.nn.Linear)).register_forward_hook(
         lambda module, arguments, out: inside.append(out.dtype)
@@ -62,7 +62,7 @@ def test_a_compiled_network_sees_the_noise_on_its_weights(toy_spec):
 
     net = MLP(6, 3, width=8)
     x = torch.randn(5, 6)
-    made = computed(net, **PLAIN | {"compiled": True})
+    made = prepare_network(net, **PLAIN | {"compiled": True})
     clean = made(x)
     with weight_noise(net, 0.5):
         noisy, expected = made(x), net.forward(x)
@@ -78,8 +78,8 @@ def test_networks_with_several_heads_are_refused(toy_spec):
 
 def test_what_is_asked_for_is_done():
     seen = []
-    laid_out = computed(network(), **PLAIN | {"channels_last": True})
+    laid_out = prepare_network(network(), **PLAIN | {"channels_last": True})
     laid_out.network.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     laid_out(torch.randn(4, 3, 16, 16))
     assert seen[0].is_contiguous(memory_format=torch.channels_last) and not seen[0].is_contiguous()
-    assert computed(network(), **PLAIN | {"compiled": True}).network._compiled_call_impl is not None
+    assert prepare_network(network(), **PLAIN | {"compiled": True}).network._compiled_call_impl is not None

@@ -21,7 +21,7 @@ def runs(seeds=10, strategies=STRATEGIES, lrs=(1e-3,), tasks=5):
     from cl_nvrm.spec import grammar
 
     for number, strategy in enumerate(strategies):
-        text = grammar.canonical(grammar.strategy(strategy))
+        text = grammar.canonical(grammar.parse_sum(strategy))
         for lr in lrs:
             for seed in range(seeds):
                 spec = RunSpec(text, "permuted-mnist:tasks=5", "mnist", "0", seed, 1, 256, "adam", lr, 0.0)

@@ -94,7 +94,7 @@ def test_an_estimate_adds_up_steps_tasks_and_evaluations(toy_spec, monkeypatch):
     monkeypatch.setattr(Strategy, "train", train)
     monkeypatch.setattr(estimate, "accuracy_on", evaluate)
     spec = toy_spec("ewc", benchmark="toy:tasks=4,samples=6000", epochs=3)  # 188 steps an epoch of 32 images
-    assert estimate.measured(spec, None, "cpu", 1) == pytest.approx(4 * 3 * 188 * 0.1 + 4 * 2 + 5 * 4 * 0.01)
+    assert estimate.measure(spec, None, "cpu", 1) == pytest.approx(4 * 3 * 188 * 0.1 + 4 * 2 + 5 * 4 * 0.01)
 
 
 def test_flags_take_dashes_and_underscores(cli):

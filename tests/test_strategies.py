@@ -68,7 +68,7 @@ def test_what_cannot_be_combined_is_refused(strategy, benchmark, spec_of):
 @pytest.mark.parametrize("strategy", NAMES)
 def test_it_leaves_the_global_random_state_to_the_run(strategy):
     """Building a plug-in draws nothing: its randomness is its own."""
-    (term,) = grammar.strategy(strategy)
+    (term,) = grammar.parse_sum(strategy)
     before = torch.get_rng_state()
     term.make(seed=0)
     assert torch.equal(torch.get_rng_state(), before)
@@ -76,14 +76,14 @@ def test_it_leaves_the_global_random_state_to_the_run(strategy):
 
 @pytest.mark.parametrize("strategy", NAMES)
 def test_two_plug_ins_share_no_state(strategy):
-    (term,) = grammar.strategy(strategy)
+    (term,) = grammar.parse_sum(strategy)
     one, other = term.make(seed=0), term.make(seed=0)
     assert one is None or one is not other
 
 
 @pytest.mark.parametrize("strategy", [name for name in NAMES if name != "early-stopping"])
 def test_its_weights_are_clean_whenever_they_are_evaluated(strategy, train_toy):
-    (term,) = grammar.strategy(strategy)
+    (term,) = grammar.parse_sum(strategy)
     plugin = term.make(seed=0)
     run, model = train_toy([p for p in [plugin] if p is not None])
     perturbation = getattr(plugin, "perturbation", None)

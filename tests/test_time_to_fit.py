@@ -9,7 +9,7 @@ from cl_nvrm import data
 from cl_nvrm.analysis.comparisons import cells
 from cl_nvrm.analysis.time_to_fit import TimeToFit, time_to_fit
 from cl_nvrm.spec import RunResult, RunSpec, grammar
-from cl_nvrm.spec.cell_names import labels
+from cl_nvrm.spec.cell_names import cell_names
 from cl_nvrm.study.figures.fitting import curves, shares
 from cl_nvrm.training.train import run_one
 
@@ -63,7 +63,7 @@ def test_a_level_that_is_none_is_refused(result, level):
 @pytest.mark.parametrize(("strategy", "passes"), [("naive", 1), ("sam", 2)])
 def test_gradients_of_a_run_are_those_of_its_batches(strategy, passes):
     spec = RunSpec(
-        strategy=grammar.canonical(grammar.strategy(strategy)),
+        strategy=grammar.canonical(grammar.parse_sum(strategy)),
         benchmark=str(grammar.parse("benchmarks", "random-labels:subset=100,p=0,model=mlp(width=64,depth=1)")),
         dataset="digits",
         dataset_sha256=data.load("digits").sha256,
@@ -85,7 +85,7 @@ def test_gradients_of_a_run_are_those_of_its_batches(strategy, passes):
 
 
 def drawn(results):
-    return curves(cells(results, labels([r.spec for r in results])), "a title")
+    return curves(cells(results, cell_names([r.spec for r in results])), "a title")
 
 
 def test_the_figure_has_a_line_a_cell_through_the_means_and_says_when_each_has_fitted(result):
@@ -121,7 +121,7 @@ def test_shares_are_drawn_over_what_share_of_labels_is_random(result, toy_spec):
         return replace(made, spec=toy_spec(benchmark=f"random-labels:p={p}", seed=seed))
 
     results = [of(0, 0, RISING), of(0, 1, RISING), of(0.5, 0, RISING[:2])]
-    figure = shares(cells(results, labels([r.spec for r in results])), "a title")
+    figure = shares(cells(results, cell_names([r.spec for r in results])), "a title")
     errors, epochs = (axis.get_lines()[0] for axis in figure.axes)
     assert list(errors.get_xdata()) == [0, 0.5] and list(errors.get_ydata()) == pytest.approx([10, 50])
     first, second = epochs.get_ydata()

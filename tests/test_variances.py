@@ -4,7 +4,7 @@ import pytest
 
 from cl_nvrm.analysis.comparisons import cells
 from cl_nvrm.spec import RunResult
-from cl_nvrm.spec.cell_names import labels
+from cl_nvrm.spec.cell_names import cell_names
 from cl_nvrm.study.figures.variances import curves, recorded
 
 
@@ -31,7 +31,7 @@ def test_what_a_run_recorded_is_found_and_nothing_else(result):
 
 def test_a_panel_has_the_means_of_each_cell_that_recorded_it(result):
     results = [result(), result(seed=1, scale=3.0), result("naive")]
-    figure = curves(cells(results, labels([r.spec for r in results])), "a title")
+    figure = curves(cells(results, cell_names([r.spec for r in results])), "a title")
     variance, entropy, error = figure.axes
     assert [list(line.get_ydata()) for line in variance.get_lines()] == [[6.0, 2.0]]
     assert [list(line.get_ydata()) for line in entropy.get_lines()] == [[0.5, 0.25]]

@@ -7,7 +7,7 @@ import torch
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.perturb import main as perturb
-from cl_nvrm.sweep.probes import Questions, ask, kept, opened
+from cl_nvrm.sweep.probes import Questions, ask, open_run, stored_answers
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.training import weights
 from cl_nvrm.training.weights import fingerprint
@@ -69,7 +69,7 @@ def test_weights_of_another_run_and_damaged_files_are_refused(tmp_path):
 def test_a_stored_run_opens_as_the_network_it_ended_as(store):
     folder, (run_id, _) = store
     result = folder.get(run_id)
-    benchmark, model = opened(folder, result, None, "cpu")
+    benchmark, model = open_run(folder, result, None, "cpu")
     assert fingerprint(model) == result.provenance["weights_sha256"]
     assert len(benchmark.train) == 1
 
@@ -89,7 +89,7 @@ def test_asking_for_weights_later_trains_again_and_only_what_has_none(cli):
 def test_answers_are_kept_and_need_no_weights_any_more(store):
     folder, (run_id, _) = store
     result, questions = folder.get(run_id), Questions((0.0, 0.05, 0.3), draws=3, b=0.05)
-    assert kept(folder, result, questions) is None
+    assert stored_answers(folder, result, questions) is None
     answers = ask(folder, result, questions)
     assert answers.curve[0].accuracies == (result.accuracy[0][0],)
     assert answers.curve[-1].accuracy < answers.curve[0].accuracy
@@ -149,12 +149,12 @@ def test_weights_are_kept_of_every_trial_of_a_stack(cli, tmp_path):
 def test_weights_of_another_training_of_the_same_run_are_refused(store):
     folder, (run_id, _) = store
     result = folder.get(run_id)
-    _, model = opened(folder, result, None, "cpu")
+    _, model = open_run(folder, result, None, "cpu")
     with torch.no_grad():
         next(iter(model.parameters())).add_(1e-3)
     weights.save(folder.weights_path(run_id), model, run_id)
     with pytest.raises(UserError, match="another training"):
-        opened(folder, result, None, "cpu")
+        open_run(folder, result, None, "cpu")
 
 
 def test_a_worker_that_does_not_see_the_store_refuses_to_lose_weights(toy_spec, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 from cl_nvrm.analysis.comparisons import Cell, but_for_values, less_one_term
 from cl_nvrm.analysis.stats import Comparison, compare, holm
 from cl_nvrm.spec import RunSpec, grammar
-from cl_nvrm.spec.cell_names import labels
+from cl_nvrm.spec.cell_names import cell_names
 
 PLASTICITY, STABILITY = "learning accuracy", "kept accuracy"
 FEWEST_SETTINGS = 3
@@ -45,7 +45,7 @@ def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
         if cell.values(STABILITY) and len(cell.done) == len(cell.results):
             key = replace(but_for_values(cell.spec), strategy=grammar.family(cell.spec.strategy))
             found.setdefault(key, []).append(cell)
-    names = labels(found)
+    names = cell_names(found)
     return {names[key]: group for key, group in found.items()}
 
 

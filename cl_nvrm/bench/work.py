@@ -69,7 +69,7 @@ def of_benchmark(setting: Setting, text: str, strategy: str, *, subset: int, see
     benchmark = grammar.parse("benchmarks", f"{text},subset={min(subset, len(found.train_y))}")
     recipe = benchmark.make(found, seed=0).recipe
     return RunSpec(
-        strategy=grammar.canonical(grammar.strategy(strategy)),
+        strategy=grammar.canonical(grammar.parse_sum(strategy)),
         benchmark=str(benchmark),
         dataset=found.name,
         dataset_sha256=found.sha256,

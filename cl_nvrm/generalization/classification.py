@@ -42,7 +42,7 @@ def classification(
     Watched after every epoch: ``test accuracy``; ``training accuracy``, against the given labels; of the flipped
     samples, ``memorised``, the share predicted as their wrong label says, and ``corrected``, as the true one does.
     """
-    network = grammar.nested("models", model)
+    network = grammar.parse_nested("models", model)
     train_rows, (test_x, test_y, test_rows) = chosen_rows(images, subset, holdout)
     matrix = transition(noise, rate, images.classes, images.name)
     flips_seed = noise_seed if noise_seed >= 0 else seed

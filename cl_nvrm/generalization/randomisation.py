@@ -64,7 +64,7 @@ def randomisation(
         raise UserError(f"corruption must be one of {', '.join(KINDS)}, got '{corruption}'")
     if corruption != "labels" and p != 1:
         raise UserError(f"p is the share of labels drawn anew; with corruption={corruption} leave it out")
-    network = grammar.nested("models", model)
+    network = grammar.parse_nested("models", model)
     rows, (test_x, test_y, test_rows) = chosen_rows(images, subset, holdout)
     if not 0 <= validation < len(rows):
         raise UserError(f"validation must lie within 0 and {len(rows) - 1}, one less than is trained on")

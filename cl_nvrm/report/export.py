@@ -22,24 +22,24 @@ def markdown(sections: Sequence[Section]) -> str:
     """Return all tables as one Markdown text."""
     lines = []
     for section in sections:
-        lines += [f"# {_marked(section.title)}", "", _marked(section.about), ""]
+        lines += [f"# {_escape_markdown(section.title)}", "", _escape_markdown(section.about), ""]
         for table in section.tables:
-            lines += [f"## {table.title}", "", *_markdown_table(table), "", _marked(table.note), ""]
+            lines += [f"## {table.title}", "", *_markdown_table(table), "", _escape_markdown(table.note), ""]
     return "\n".join(lines)
 
 
 def _markdown_table(table: Table) -> Iterable[str]:
-    yield _row(map(_marked, table.header))
+    yield _row(map(_escape_markdown, table.header))
     yield _row(["---", *["---:" for _ in table.header[1:]]])
     for row in table.rows:
-        yield _row(_marked(entry.text) for entry in row)
+        yield _row(_escape_markdown(entry.text) for entry in row)
 
 
 def _row(texts: Iterable[str]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
-def _marked(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     for sign in "\\|*_<`[]~&":
         text = text.replace(sign, f"\\{sign}")
     return text.replace("\n", " ")
@@ -51,17 +51,17 @@ def latex(sections: Sequence[Section]) -> str:
     for section in sections:
         for table in section.tables:
             columns = "l" + "r" * (len(table.header) - 1)
-            body = "\n".join(f"{' & '.join(_latexed(entry.text) for entry in row)} \\\\" for row in table.rows)
+            body = "\n".join(f"{' & '.join(_escape_latex(entry.text) for entry in row)} \\\\" for row in table.rows)
             parts.append(
                 f"% {section.title.replace(chr(10), ' ')}: {table.title}\n\\begin{{longtable}}{{{columns}}}\n"
-                f"\\caption{{{_latexed(section.title)}: {_latexed(table.title)}. {_latexed(table.note)}}} \\\\\n"
-                f"\\toprule\n{' & '.join(map(_latexed, table.header))} \\\\\n"
+                f"\\caption{{{_escape_latex(f'{section.title}: {table.title}. {table.note}')}}} \\\\\n"
+                f"\\toprule\n{' & '.join(map(_escape_latex, table.header))} \\\\\n"
                 f"\\midrule\n\\endhead\n{body}\n\\bottomrule\n\\end{{longtable}}\n"
             )
     return "\n".join(parts)
 
 
-def _latexed(text: str) -> str:
+def _escape_latex(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in text.replace("--", "-\0-")).replace("\n", " ")
 
 

@@ -9,7 +9,7 @@ from cl_nvrm.analysis.metrics import METRICS
 from cl_nvrm.report import tables
 from cl_nvrm.report.tables import Table
 from cl_nvrm.spec import RunResult
-from cl_nvrm.spec.cell_names import labels, setting
+from cl_nvrm.spec.cell_names import cell_names, setting
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _order(result: RunResult) -> tuple[object, ...]:
 
 def _section(number: int, results: list[RunResult]) -> Section:
     spec = results[0].spec
-    found = cells(results, labels([r.spec for r in results]))
+    found = cells(results, cell_names([r.spec for r in results]))
     compared = comparisons(found, list(METRICS))
     by_family = families(found)
     shown = [tables.summary(found, compared), tables.intervals(found)]

@@ -16,7 +16,7 @@ from cl_nvrm.report import tables
 from cl_nvrm.spec import SCHEMA, RunResult
 
 
-def rendered(table: tables.Table) -> Group:
+def render(table: tables.Table) -> Group:
     """Return a table for the terminal, with its note below."""
     shown = Table(title=table.title, title_justify="left")
     for number, heading in enumerate(table.header):
@@ -46,9 +46,9 @@ def write(
 ) -> None:
     """Print a table a strategy, their differences, and where the figures and the runs are."""
     for cell in cells:
-        console.print(rendered(tables.after_each_task(cell)))
+        console.print(render(tables.after_each_task(cell)))
     if compared:
-        console.print(rendered(tables.differences_in_short(compared)))
+        console.print(render(tables.differences_in_short(compared)))
     for path in figures:
         console.print(f"figure: {path}", soft_wrap=True, highlight=False)
     console.print(f"runs:   {store}", soft_wrap=True, highlight=False)

@@ -13,7 +13,7 @@ from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, workers_of
 from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import Plan, plan
 from cl_nvrm.spec import RunResult, catalog, grammar
-from cl_nvrm.spec.cell_names import Labels
+from cl_nvrm.spec.cell_names import CellNames
 from cl_nvrm.sweep.store import Store
 
 
@@ -65,7 +65,7 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     print(f"{len(to_do)} of {len(planned.specs)} runs to do, {total} with {at_once}{tuning}")
 
 
-def _show(arguments: Arguments, results: list[RunResult], names: Labels, store: Store) -> None:
+def _show(arguments: Arguments, results: list[RunResult], names: CellNames, store: Store) -> None:
     from cl_nvrm.analysis.comparisons import cells, comparisons
     from cl_nvrm.report import terminal
     from cl_nvrm.report.save import draw
@@ -97,7 +97,7 @@ def _list(kind: str, *, as_json: bool) -> None:
     for name, entry in entries.items():
         print(f"{name}: {entry['summary']}")
         for key, default in entry["parameters"].items():
-            print(f"    {key} = {grammar.written(default)}")
+            print(f"    {key} = {grammar.write_value(default)}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from cl_nvrm.errors import FAILED, Diverged, note
 from cl_nvrm.run.flags import Arguments
 from cl_nvrm.run.plan import Plan
 from cl_nvrm.spec import RunResult, RunSpec
-from cl_nvrm.spec.cell_names import Labels, labels, short_name
+from cl_nvrm.spec.cell_names import CellNames, cell_names, short_name
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.sweep.track import Tracking
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GOES_ON = "finished runs and tasks are kept, the same command{} goes on from there"
 
 
-def carry_out(arguments: Arguments, planned: Plan, stderr: Console) -> tuple[list[RunResult], Labels]:
+def carry_out(arguments: Arguments, planned: Plan, stderr: Console) -> tuple[list[RunResult], CellNames]:
     """Do what is planned, in the folder ``--out``; return all results and what to call their cells.
 
     The traceback of a run that failed goes to a file beside the results.
@@ -32,9 +32,9 @@ def carry_out(arguments: Arguments, planned: Plan, stderr: Console) -> tuple[lis
     tracking = Tracking(arguments.track, store.folder, note)
     specs, names = planned.specs, planned.names
     if arguments.tune:
-        specs = _tuned(arguments, planned, stderr)
-        names = labels(specs)
-    results = _swept(arguments, planned.device, specs, names, store, stderr, tracking)
+        specs = _tune(arguments, planned, stderr)
+        names = cell_names(specs)
+    results = _sweep(arguments, planned.device, specs, names, store, stderr, tracking)
     for result in results:
         tracking.tell(result, names[result.spec.cell], store.run_log(result.id).read(), again=False)
     for result in results:
@@ -51,7 +51,7 @@ def outcome(results: Sequence[RunResult]) -> int:
     return FAILED if "failed" in statuses else Diverged.code if "diverged" in statuses else 0
 
 
-def _tuned(arguments: Arguments, planned: Plan, stderr: Console) -> list[RunSpec]:
+def _tune(arguments: Arguments, planned: Plan, stderr: Console) -> list[RunSpec]:
     """Search every strategy's values; return the specs of the trials to report, with what was found."""
     from cl_nvrm.sweep.tune import Budget, Search, tune
 
@@ -63,7 +63,7 @@ def _tuned(arguments: Arguments, planned: Plan, stderr: Console) -> list[RunSpec
     runs.prepare()
 
     def run(trials: list[RunSpec]) -> list[RunResult]:
-        return _swept(replace(arguments, fresh=False), planned.device, trials, labels(trials), runs, stderr)
+        return _sweep(replace(arguments, fresh=False), planned.device, trials, cell_names(trials), runs, stderr)
 
     tune(list(searches.values()), run)
     for search in searches.values():
@@ -74,11 +74,11 @@ def _tuned(arguments: Arguments, planned: Plan, stderr: Console) -> list[RunSpec
     return [searches[spec.cell].chosen(spec.seed) for spec in planned.specs]
 
 
-def _swept(
+def _sweep(
     arguments: Arguments,
     device: str,
     specs: list[RunSpec],
-    names: Labels,
+    names: CellNames,
     store: Store,
     stderr: Console,
     tracking: Tracking | None = None,
@@ -88,7 +88,7 @@ def _swept(
 
     workers = workers_of(arguments, device)
     keep_weights = arguments.keep_weights and tracking is not None  # of the runs asked for, not of a search's
-    missing = len(specs) if arguments.fresh else sum(store.found(spec.id, keep_weights) is None for spec in specs)
+    missing = len(specs) if arguments.fresh else sum(store.find(spec.id, keep_weights) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
         stderr.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
     with SweepProgress(stderr, missing, names, quiet=arguments.quiet) as progress:

@@ -64,7 +64,7 @@ class Arguments:
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse a command line; UserError for a flag's value that is none."""
-    known, rest = _parser().parse_known_args([_dashed(word) for word in argv])
+    known, rest = _parser().parse_known_args([_with_dashes(word) for word in argv])
     values = vars(known)
     values["strategy"] = values["strategy"] or ["naive"]
     values["track"] = list(dict.fromkeys(values["track"] or []))
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _dashed(word: str) -> str:
+def _with_dashes(word: str) -> str:
     """Let a flag's name be written with underscores."""
     if not word.startswith("--"):
         return word

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cl_nvrm.errors import UserError
 from cl_nvrm.run.flags import Arguments
 from cl_nvrm.spec import RunSpec, catalog, grammar
-from cl_nvrm.spec.cell_names import Labels, labels
+from cl_nvrm.spec.cell_names import CellNames, cell_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +22,7 @@ class Plan:
     """The runs, what to call their cells, a line about them, the device, how many training images and tasks exist."""
 
     specs: list[RunSpec]
-    names: Labels
+    names: CellNames
     about: str
     device: str
     training_images: int
@@ -39,9 +39,9 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     if arguments.scheduler and arguments.backend == "loky":
         raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
 
-    from cl_nvrm.training.device import device_named
+    from cl_nvrm.training.device import find_device
 
-    device = device_named(arguments.device)
+    device = find_device(arguments.device)
     term = grammar.parse(
         "benchmarks", arguments.benchmark, left | ({"tasks": str(arguments.tasks)} if arguments.tasks else {})
     )
@@ -49,7 +49,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
 
     from cl_nvrm import data
-    from cl_nvrm.training.precision import computed
+    from cl_nvrm.training.precision import prepare_network
 
     preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
@@ -66,7 +66,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         raise UserError("--tune chooses the learning rate itself; give --lr one value to start from, or none")
     recipe = benchmark.recipe
     optimizer = grammar.parse("optimizers", arguments.optimizer or recipe.optimizer)
-    model = computed(
+    model = prepare_network(
         benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False
     )
     optimizer.make(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
@@ -103,7 +103,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
     )
     count = len(images.train_y) if images else len(benchmark.train[0])
-    return Plan(specs, labels(specs), about, device, count, len(benchmark.train))
+    return Plan(specs, cell_names(specs), about, device, count, len(benchmark.train))
 
 
 def _check_flags(flags: dict[str, str], strategies: list[tuple[grammar.Term, ...]], benchmark: str) -> dict[str, str]:

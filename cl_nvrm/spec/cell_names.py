@@ -1,4 +1,4 @@
-"""Labels: short names that tell the cells of a table apart."""
+"""CellNames: short names that tell the cells of a table apart."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from cl_nvrm.errors import UserError
 from cl_nvrm.spec import grammar
 from cl_nvrm.spec.runs import RunSpec
 
-Labels = dict[RunSpec, str]
+CellNames = dict[RunSpec, str]
 NAMES = {
     "dataset_sha256": "data ",
     "batch_size": "batch ",
@@ -20,7 +20,7 @@ NAMES = {
 TERMS = {"benchmark": "benchmarks", "optimizer": "optimizers", "schedule": "schedules"}
 
 
-def labels(specs: Iterable[RunSpec]) -> Labels:
+def cell_names(specs: Iterable[RunSpec]) -> CellNames:
     """Return, by cell, a name: the strategy, without its defaults, and whatever else differs among the cells."""
     cells = list(dict.fromkeys(spec.cell for spec in specs))
     settings = [asdict(cell) | {"chosen": "tuned" if cell.chosen else "not tuned"} for cell in cells]
@@ -30,12 +30,12 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
         if name != "strategy" and len({values[name] for values in settings}) > 1
     ]
     named = {}
-    terms = {field: _told(kind, {values[field] for values in settings}) for field, kind in TERMS.items()}
+    terms = {field: _short_texts(kind, {values[field] for values in settings}) for field, kind in TERMS.items()}
     for cell, values in zip(cells, settings, strict=True):
         others = (
             f"{NAMES.get(name, name + ' ').replace('_', ' ')}{terms[name][values[name]]}"
             if name in TERMS
-            else f"{NAMES.get(name, name + ' ').replace('_', ' ')}{grammar.written(values[name])}"
+            else f"{NAMES.get(name, name + ' ').replace('_', ' ')}{grammar.write_value(values[name])}"
             for name in differing
         )
         named[cell] = ", ".join([short_name(cell.strategy), *others])
@@ -44,7 +44,7 @@ def labels(specs: Iterable[RunSpec]) -> Labels:
     return {cell: f"{text} ({cell.id[:6]})" if texts.count(text) > 1 else text for cell, text in named.items()}
 
 
-def _told(kind: str, texts: Iterable[str]) -> dict[str, str]:
+def _short_texts(kind: str, texts: Iterable[str]) -> dict[str, str]:
     """What to call each of several canonical terms: settings that differ if they share a name, else the short text."""
     texts = list(texts)
     try:
@@ -53,11 +53,11 @@ def _told(kind: str, texts: Iterable[str]) -> dict[str, str]:
         return {text: text for text in texts}
     if len({term.name for term in terms.values()}) > 1:
         return {text: grammar.short((term,)) for text, term in terms.items()}
-    differing = _differing(terms.values())
-    return {text: ", ".join(term.told(key) for key in differing) for text, term in terms.items()}
+    differing = _differing_settings(terms.values())
+    return {text: ", ".join(term.describe(key) for key in differing) for text, term in terms.items()}
 
 
-def _differing(terms: Iterable[grammar.Term]) -> list[str]:
+def _differing_settings(terms: Iterable[grammar.Term]) -> list[str]:
     """The settings in which terms of one name differ."""
     terms = list(terms)
     return [key for key in (terms[0].settings if terms else ()) if len({t.settings.get(key) for t in terms}) > 1]
@@ -73,8 +73,8 @@ def setting(spec: RunSpec, *others: RunSpec) -> str:
     first = f", first {spec.first_tasks} tasks" if spec.first_tasks else ""
     try:
         term = grammar.parse("benchmarks", spec.benchmark)
-        told = _differing([term, *(grammar.parse("benchmarks", other.benchmark) for other in others)])
-        changed = ",".join(term.told(key) for key in term.changed() if key not in ("holdout", *told))
+        told = _differing_settings([term, *(grammar.parse("benchmarks", other.benchmark) for other in others)])
+        changed = ",".join(term.describe(key) for key in term.changed() if key not in ("holdout", *told))
     except UserError:  # a benchmark that is not here
         changed = rest
     return f"{name}{f':{changed}' * bool(changed)} on {spec.dataset}{', held-out training images' * held_out}{first}"
@@ -83,6 +83,6 @@ def setting(spec: RunSpec, *others: RunSpec) -> str:
 def short_name(strategy: str) -> str:
     """Return a canonical strategy without its defaults; as it stands, if its plug-in is not here."""
     try:
-        return grammar.short(grammar.strategy(strategy))
+        return grammar.short(grammar.parse_sum(strategy))
     except UserError:
         return strategy

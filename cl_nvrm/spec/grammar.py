@@ -38,21 +38,21 @@ class Term:
     def __str__(self) -> str:
         if not self.settings:
             return self.name
-        return f"{self.name}:" + ",".join(f"{key}={written(value)}" for key, value in self.settings.items())
+        return f"{self.name}:" + ",".join(f"{key}={write_value(value)}" for key, value in self.settings.items())
 
     def changed(self) -> dict[str, Value]:
         """Return the settings that differ from their defaults."""
         known = catalog.parameters(catalog.maker(self.kind, self.name))
         return {key: value for key, value in self.settings.items() if value != _default(known[key])}
 
-    def told(self, key: str) -> str:
+    def describe(self, key: str) -> str:
         """Return ``key=value`` for people to read; of a value that is itself a name, without what is its default."""
         parameter, value = catalog.parameters(catalog.maker(self.kind, self.name))[key], self.settings[key]
-        if (means := _means(parameter)) in catalog.KINDS:
-            term = nested(means, str(value))
-            inner = ",".join(f"{k}={written(v)}" for k, v in term.changed().items())
+        if (means := _meaning(parameter)) in catalog.KINDS:
+            term = parse_nested(means, str(value))
+            inner = ",".join(f"{k}={write_value(v)}" for k, v in term.changed().items())
             value = f"{term.name}({inner})" if inner else term.name
-        return f"{key}={written(value)}"
+        return f"{key}={write_value(value)}"
 
     def make(self, *arguments: Any, **filled: Any) -> Any:
         """Call the maker with the settings and those of ``filled`` that it asks for; its ValueErrors name the term."""
@@ -67,7 +67,7 @@ class Term:
             raise code(f"{self.name}: {problem}") from problem
 
 
-def strategy(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:
+def parse_sum(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:
     """Parse a sum of strategies into its terms, in canonical order; ``flags`` as in ``parse``."""
     terms = [parse("strategies", part, flags) for part in PLUS.split(text)]
     for name in {t.name for t in terms if sum(t.name == other.name for other in terms) > 1} - {NEUTRAL}:
@@ -92,7 +92,7 @@ def grid(text: str, flags: dict[str, str] | None = None) -> list[tuple[Term, ...
             choices.append([f"{key}{equals}{one}" for one in value.split("|")])
         parts.append([name + colon + ",".join(chosen) for chosen in itertools.product(*choices)])
     every = [dict(zip(flags or {}, values, strict=True)) for values in _ways(flags or {})]
-    sums = [strategy("+".join(chosen), own) for own in every for chosen in itertools.product(*parts)]
+    sums = [parse_sum("+".join(chosen), own) for own in every for chosen in itertools.product(*parts)]
     return list({canonical(terms): terms for terms in sums}.values())
 
 
@@ -144,7 +144,7 @@ def parse(kind: str, text: str, flags: dict[str, str] | None = None) -> Term:
     )
 
 
-def nested(kind: str, text: str) -> Term:
+def parse_nested(kind: str, text: str) -> Term:
     """Parse ``name`` or ``name(key=value,…)``, the value of a parameter that is itself a name of ``kind``."""
     name, bracket, rest = text.partition("(")
     if bracket and not rest.endswith(")"):
@@ -152,21 +152,21 @@ def nested(kind: str, text: str) -> Term:
     return parse(kind, f"{name}:{rest[:-1]}" if rest[:-1] else name)
 
 
-def _means(parameter: inspect.Parameter) -> str:
+def _meaning(parameter: inspect.Parameter) -> str:
     """What a text stands for: a kind of the catalog, "file", or nothing but itself."""
     return str(get_args(parameter.annotation)[1]) if get_origin(parameter.annotation) is Annotated else ""
 
 
 def _default(parameter: inspect.Parameter) -> Value:
     default: Value = parameter.default
-    return _meant(default, parameter) if isinstance(default, str) else default
+    return _canonical_value(default, parameter) if isinstance(default, str) else default
 
 
-def _meant(text: str, parameter: inspect.Parameter) -> str:
+def _canonical_value(text: str, parameter: inspect.Parameter) -> str:
     """The canonical text of a value that is a name, or a file."""
-    means = _means(parameter)
+    means = _meaning(parameter)
     if means in catalog.KINDS:
-        term = nested(means, text)
+        term = parse_nested(means, text)
         return str(term).replace(":", "(", 1) + ")" * bool(term.settings)
     # A word without dot or slash is never a file: one called like a known word would change what the word means.
     if means == "file" and re.search(r"[./]", text) and Path(text).is_file():
@@ -199,10 +199,10 @@ def _read(name: str, key: str, text: str, parameter: inspect.Parameter) -> Value
         if not math.isfinite(number):
             raise problem
         return number
-    return _meant(text, parameter)
+    return _canonical_value(text, parameter)
 
 
-def written(value: Value) -> str:
+def write_value(value: Value) -> str:
     """Write a value the way the grammar reads it."""
     if isinstance(value, bool):
         return str(value).lower()

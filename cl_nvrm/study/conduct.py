@@ -16,11 +16,11 @@ from cl_nvrm.run.execute import carry_out
 from cl_nvrm.run.flags import parse
 from cl_nvrm.run.plan import plan
 from cl_nvrm.spec import RunResult, grammar
-from cl_nvrm.spec.cell_names import Labels, labels, setting
+from cl_nvrm.spec.cell_names import CellNames, cell_names, setting
 from cl_nvrm.study.definitions import Part, Study
-from cl_nvrm.sweep.probes import Questions, ask, kept
+from cl_nvrm.sweep.probes import Questions, ask, stored_answers
 from cl_nvrm.sweep.store import Store
-from cl_nvrm.training.device import device_named
+from cl_nvrm.training.device import find_device
 
 
 def conduct(name: str, study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
@@ -31,9 +31,7 @@ def conduct(name: str, study: Study, scale: str, folder: Path, more: Sequence[st
     if not study.parts:
         _compute(name, study, scale, folder)
         return []
-    return (
-        _trained_and_drawn(name, study, scale, folder, more) if study.figure else _as_a_run(study, scale, folder, more)
-    )
+    return _train_and_draw(name, study, scale, folder, more) if study.figure else _as_a_run(study, scale, folder, more)
 
 
 def _as_a_run(study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
@@ -41,7 +39,7 @@ def _as_a_run(study: Study, scale: str, folder: Path, more: Sequence[str]) -> li
     from cl_nvrm.report.__main__ import write
 
     (only,) = study.parts[scale]
-    results, names = _trained(study, only, folder, more)
+    results, names = _train(study, only, folder, more)
     for path in draw(cells(results, names), folder / "figures"):
         print(f"figure: {path}")
     if study.tables:
@@ -62,33 +60,33 @@ def _compute(name: str, study: Study, scale: str, folder: Path) -> None:
     print(f"numbers: {path}")
 
 
-def _trained_and_drawn(name: str, study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
+def _train_and_draw(name: str, study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
     panels: dict[str, list[RunResult]] = {}
     for part in study.parts[scale]:
-        panels.setdefault(part.panel, []).extend(_trained(study, part, folder, more)[0])
+        panels.setdefault(part.panel, []).extend(_train(study, part, folder, more)[0])
     finished = {panel: [r for r in found if r.status == "done"] for panel, found in panels.items()}
     for panel, found in finished.items():
         if len(found) < len(panels[panel]):
             missing = len(panels[panel]) - len(found)
             note(f"{missing} runs of {name}-{panel} did not finish and are not drawn")
-    drawn = {f"{name}-{panel}": _drawn(study, found, folder, more) for panel, found in finished.items() if found}
+    drawn = {f"{name}-{panel}": _draw_study(study, found, folder, more) for panel, found in finished.items() if found}
     for path in save(drawn, folder / "figures"):
         print(f"figure: {path}")
     return [result for found in panels.values() for result in found]
 
 
-def _trained(study: Study, part: Part, folder: Path, more: Sequence[str]) -> tuple[list[RunResult], Labels]:
+def _train(study: Study, part: Part, folder: Path, more: Sequence[str]) -> tuple[list[RunResult], CellNames]:
     arguments = parse([*part.words, "--out", str(folder), *more])
     planned = plan(arguments, note)
     store = Store(folder)
     stored = [store.get(spec.id) for spec in planned.specs]
     questions = Questions(study.perturbed)
-    if study.perturbed and any(result is None or kept(store, result, questions) is None for result in stored):
+    if study.perturbed and any(result is None or stored_answers(store, result, questions) is None for result in stored):
         arguments = replace(arguments, keep_weights=True)
     return carry_out(arguments, planned, Console(stderr=True))
 
 
-def described(benchmark: str, setting: str) -> str:
+def describe(benchmark: str, setting: str) -> str:
     """Return a title that says how noisy the labels are, also where that is the default."""
     settings = grammar.parse("benchmarks", benchmark).settings
     if not settings.get("rate"):
@@ -96,17 +94,17 @@ def described(benchmark: str, setting: str) -> str:
     return f"{setting}, {100 * float(settings['rate']):g} % {settings['noise']} label noise"
 
 
-def _drawn(study: Study, results: list[RunResult], folder: Path, more: Sequence[str]) -> Figure:
+def _draw_study(study: Study, results: list[RunResult], folder: Path, more: Sequence[str]) -> Figure:
     results = list({result.id: result for result in results}.values())
-    shown = cells(results, labels(result.spec for result in results))
+    shown = cells(results, cell_names(result.spec for result in results))
     specs = list({result.spec.benchmark: result.spec for result in results}.values())
-    title = described(specs[0].benchmark, setting(*specs))
+    title = describe(specs[0].benchmark, setting(*specs))
     draw = study.function(study.figure)
     if not study.perturbed:
         drawn: Figure = draw(shown, title)
         return drawn
     arguments, questions = parse(more), Questions(study.perturbed)
-    device = device_named(arguments.device)
+    device = find_device(arguments.device)
     answers = {r.id: ask(Store(folder), r, questions, arguments.data_dir, device).curve for r in results}
     figure: Figure = draw(shown, answers, title)
     return figure

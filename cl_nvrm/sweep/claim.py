@@ -26,7 +26,7 @@ def claim(path: Path, *, wait: bool) -> Iterator[bool]:
     if fcntl is None:
         yield True
         return
-    descriptor = _locked(path, wait=wait)
+    descriptor = _lock(path, wait=wait)
     try:
         yield descriptor is not None
     finally:
@@ -37,7 +37,7 @@ def claim(path: Path, *, wait: bool) -> Iterator[bool]:
                 path.parent.rmdir()
 
 
-def _locked(path: Path, *, wait: bool) -> int | None:
+def _lock(path: Path, *, wait: bool) -> int | None:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,19 +33,19 @@ def seconds(
     for spec in specs:
         if _like(spec) not in about:
             try:
-                about[_like(spec)] = measured(spec, data_dir, device, threads)
+                about[_like(spec)] = measure(spec, data_dir, device, threads)
             except Exception:  # a run that cannot be trained will say so itself
                 about[_like(spec)] = math.nan
     return {spec.id: about[_like(spec)] for spec in specs}
 
 
-def measured(spec: RunSpec, data_dir: Path | None, device: str, threads: int | None) -> float:
+def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | None) -> float:
     """Time a run's steps: two short tasks of different length give what a step takes and what a task does besides."""
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, _ = build_benchmark(spec, data_dir, device)
     lengths = [FEW, FEW, MORE]  # the first warms up, and gives penalties something to hold on to
-    tasks = [_shortened(benchmark.train[k % len(benchmark.train)], n * spec.batch_size) for k, n in enumerate(lengths)]
+    tasks = [_shorten(benchmark.train[k % len(benchmark.train)], n * spec.batch_size) for k, n in enumerate(lengths)]
     short = replace(benchmark, train=tasks, test=[benchmark.test[k % len(benchmark.test)] for k in range(3)])
     strategy = build_strategy(spec, benchmark, list(build_plugins(spec).values()), device)
     times, steps = [], []
@@ -77,7 +77,7 @@ def _steps(task: TaskData, spec: RunSpec) -> int:
     return -(-len(task) // spec.batch_size)
 
 
-def _shortened(task: TaskData, samples: int) -> TaskData:
+def _shorten(task: TaskData, samples: int) -> TaskData:
     rows = torch.arange(len(task), device=task.labels.device) if task.rows is None else task.rows
     return TaskData(
         task.images, task.labels[:samples], rows=rows[:samples], permutation=task.permutation, task=task.task

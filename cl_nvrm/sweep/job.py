@@ -48,7 +48,7 @@ class Job:
                 if not claims.enter_context(claim(self.store.claim_path(spec.id), wait=wait)):
                     return specs, None
                 self.store.tidy(spec.id, everything=self.fresh)
-            stored = [] if self.fresh else [r for spec in specs if (r := self.store.found(spec.id, self.keep_weights))]
+            stored = [] if self.fresh else [r for spec in specs if (r := self.store.find(spec.id, self.keep_weights))]
             known = {result.id for result in stored}
             results = stored + self._results(tuple(spec for spec in specs if spec.id not in known))
             for spec in specs:
@@ -60,20 +60,20 @@ class Job:
         with ALONE:
             if len(specs) > 1:
                 try:
-                    return self._trained(specs)
+                    return self._train(specs)
                 except Exception as problem:
                     if self.stacked and not isinstance(problem, Diverged):
-                        return [self._failed(spec, problem) for spec in specs]
+                        return [self._failure(spec, problem) for spec in specs]
                     # One trial must not take the others with it: each by itself, then.
             results = []
             for spec in specs:
                 try:
-                    results += self._trained((spec,))
+                    results += self._train((spec,))
                 except Exception as problem:
-                    results.append(self._failed(spec, problem))
+                    results.append(self._failure(spec, problem))
             return results
 
-    def _trained(self, specs: Group) -> list[RunResult]:
+    def _train(self, specs: Group) -> list[RunResult]:
         # Imported here: the process that only hands out runs need not load Avalanche.
         from cl_nvrm.training.stack import run_stack
         from cl_nvrm.training.train import History, run_one
@@ -124,7 +124,7 @@ class Job:
             with suppress(OSError):  # the log is for looking on, not worth a run
                 self.store.run_log(spec.id).write(event, **values)
 
-    def _failed(self, spec: RunSpec, problem: Exception) -> RunResult:
+    def _failure(self, spec: RunSpec, problem: Exception) -> RunResult:
         about = {"traceback": "".join(traceback.format_exception(problem))}
         error = f"{type(problem).__name__}: {problem}"
         self._log(spec, "failed", error=error)

@@ -59,7 +59,7 @@ class _Loader:
         return self.data.batches(EVAL_BATCH)
 
 
-def opened(store: Store, result: RunResult, data_dir: Path | None, device: str) -> tuple[Benchmark, nn.Module]:
+def open_run(store: Store, result: RunResult, data_dir: Path | None, device: str) -> tuple[Benchmark, nn.Module]:
     """Return a run's benchmark and its network with the final weights; UserError if these are not there or not its."""
     path = store.weights_path(result.id)
     if not path.is_file():
@@ -74,7 +74,7 @@ def opened(store: Store, result: RunResult, data_dir: Path | None, device: str) 
     return benchmark, model
 
 
-def kept(store: Store, result: RunResult, questions: Questions) -> Answers | None:
+def stored_answers(store: Store, result: RunResult, questions: Questions) -> Answers | None:
     """Return the answers for a run that are in the store, whether or not its weights still are; None if none are."""
     try:
         found = json.loads(_path(store, result, questions).read_text("utf-8"))
@@ -90,10 +90,10 @@ def ask(
     store: Store, result: RunResult, questions: Questions, data_dir: Path | None = None, device: str = "cpu"
 ) -> Answers:
     """Return the answers for a run, from the store if they are there."""
-    answers = kept(store, result, questions)
+    answers = stored_answers(store, result, questions)
     if answers is not None:
         return answers
-    answers = _answered(*opened(store, result, data_dir, device), result.id, questions)
+    answers = _compute(*open_run(store, result, data_dir, device), result.id, questions)
     path = _path(store, result, questions)
     told = {"schema": SCHEMA, "questions": asdict(questions), **asdict(answers)}
     try:
@@ -110,7 +110,7 @@ def _path(store: Store, result: RunResult, questions: Questions) -> Path:
     return store.folder / "perturbed" / f"{result.id}-{sha256(canonical_json(about).encode()).hexdigest()[:8]}.json"
 
 
-def _answered(benchmark: Benchmark, model: nn.Module, run: str, questions: Questions) -> Answers:
+def _compute(benchmark: Benchmark, model: nn.Module, run: str, questions: Questions) -> Answers:
     test, train = _Loader(benchmark.test[0]), _Loader(benchmark.train[0])
     law: dict[str, Any] = {"draws": questions.draws, "seed": questions.seed}
     curve = perturbed(model, test, questions.scales, noise=questions.noise, relative=questions.relative, **law)

@@ -49,7 +49,7 @@ class Store:
         except (OSError, ValueError):
             return None
 
-    def found(self, run_id: str, with_weights: bool = False) -> RunResult | None:
+    def find(self, run_id: str, with_weights: bool = False) -> RunResult | None:
         """Return the result of that id, if what is wanted of it is there."""
         return self.get(run_id) if self.complete(run_id, with_weights) else None
 

@@ -81,7 +81,7 @@ def sweep(
     """
     specs = list(specs)
     store.clean()
-    results = {} if fresh else {spec.id: found for spec in specs if (found := store.found(spec.id, keep_weights))}
+    results = {} if fresh else {spec.id: found for spec in specs if (found := store.find(spec.id, keep_weights))}
     missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())
     groups = [(spec,) for spec in missing] if keep_weights else workers.groups(missing)  # a stack keeps none
     jobs, threads = workers.for_runs(len(groups))

@@ -51,13 +51,13 @@ class Search:
         self.ranges = ranges(spec)
         held_out = replace(
             spec,
-            benchmark=_held_out(spec.benchmark, budget.holdout),
+            benchmark=_with_holdout(spec.benchmark, budget.holdout),
             first_tasks=budget.tasks,
             eval_every=0,
             seed=FIRST_SEED,
             chosen="",
         )
-        key = f"({_told(held_out)}, {sorted(self.ranges.items())!r}, {budget.seeds!r})"
+        key = f"({_search_text(held_out)}, {sorted(self.ranges.items())!r}, {budget.seeds!r})"
         self.held_out = held_out
         self.name = hashlib.sha256(key.encode()).hexdigest()[:16]
         first = values(spec, self.ranges)
@@ -85,9 +85,9 @@ class Search:
     def ask(self) -> list[Any]:
         """Return trials to run: those a stopped search left open, or else up to ``AT_ONCE`` new ones."""
         with claim(self.claim, wait=True):
-            return self._asked()
+            return self._open_or_new_trials()
 
-    def _asked(self) -> list[Any]:
+    def _open_or_new_trials(self) -> list[Any]:
         import optuna
         from optuna.trial import TrialState
 
@@ -110,7 +110,7 @@ class Search:
 
     def specs(self, trial: Any) -> list[RunSpec]:
         """Return the runs of a trial, one a seed."""
-        chosen = with_values(self.held_out, {key: _rounded(value) for key, value in trial.params.items()})
+        chosen = with_values(self.held_out, {key: _round(value) for key, value in trial.params.items()})
         return [replace(chosen, seed=FIRST_SEED + seed) for seed in range(self.budget.seeds)]
 
     def tell(self, trial: Any, results: Sequence[RunResult]) -> None:
@@ -129,7 +129,7 @@ class Search:
             t for t in self.study.trials[: budget.trials] if t.value is not None
         ]  # an earlier search may have more
         found = max(trials, key=lambda trial: (trial.value, -trial.number))
-        best = {key: _rounded(value) for key, value in found.params.items()}
+        best = {key: _round(value) for key, value in found.params.items()}
         how = (
             f"{' and '.join(best)} by {len(trials)} trials of TPE on {budget.holdout} held-out training "
             f"images, first {budget.tasks} tasks, {budget.seeds} seed{'s' * (budget.seeds > 1)} from {FIRST_SEED}: "
@@ -153,7 +153,7 @@ def tune(searches: Sequence[Search], run: Run) -> None:
 def ranges(spec: RunSpec) -> dict[str, Range]:
     """Return what can be searched for a spec, by ``lr`` or ``strategy:parameter``, with its range."""
     found: dict[str, Range] = {"lr": (spec.lr / LR_RANGE[0], spec.lr * LR_RANGE[1])}
-    for term in grammar.strategy(spec.strategy):
+    for term in grammar.parse_sum(spec.strategy):
         for key, limits in catalog.search(catalog.maker("strategies", term.name)).items():
             found[f"{term.name}:{key}"] = limits
     return found
@@ -161,7 +161,7 @@ def ranges(spec: RunSpec) -> dict[str, Range]:
 
 def values(spec: RunSpec, keys: Iterable[str]) -> dict[str, float]:
     """Return the present values of some of a spec's names."""
-    settings = {f"{t.name}:{key}": value for t in grammar.strategy(spec.strategy) for key, value in t.settings.items()}
+    settings = {f"{t.name}:{key}": value for t in grammar.parse_sum(spec.strategy) for key, value in t.settings.items()}
     return {key: float({**settings, "lr": spec.lr}[key]) for key in keys}
 
 
@@ -169,19 +169,19 @@ def with_values(spec: RunSpec, new: dict[str, float]) -> RunSpec:
     """Return the spec with other values."""
     terms = tuple(
         replace(t, settings={key: new.get(f"{t.name}:{key}", value) for key, value in t.settings.items()})
-        for t in grammar.strategy(spec.strategy)
+        for t in grammar.parse_sum(spec.strategy)
     )
     return replace(spec, strategy=grammar.canonical(terms), lr=new.get("lr", spec.lr))
 
 
-def _held_out(benchmark: str, holdout: int) -> str:
+def _with_holdout(benchmark: str, holdout: int) -> str:
     term = grammar.parse("benchmarks", benchmark)
     if "holdout" not in term.settings:
         raise UserError(f"--tune: the benchmark '{term.name}' has no parameter 'holdout'")
     return str(replace(term, settings={**term.settings, "holdout": holdout}))
 
 
-def _told(spec: RunSpec) -> str:
+def _search_text(spec: RunSpec) -> str:
     """The text of a spec that names its search; fields that came later are in it where they say something.
 
     Those that came together are in it together, for so the searches there are have been named.
@@ -196,5 +196,5 @@ def _told(spec: RunSpec) -> str:
     return f"RunSpec({', '.join(f'{name}={getattr(spec, name)!r}' for name in usual if counts(name))})"
 
 
-def _rounded(value: float) -> float:
+def _round(value: float) -> float:
     return float(f"{value:.3g}")

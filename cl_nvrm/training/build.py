@@ -16,7 +16,7 @@ from cl_nvrm.spec import RunSpec, derived_seed, grammar
 from cl_nvrm.spec.catalog import maker, needs_data
 from cl_nvrm.spec.grammar import Term
 from cl_nvrm.training.loop import Strategy
-from cl_nvrm.training.precision import computed
+from cl_nvrm.training.precision import prepare_network
 from cl_nvrm.training.schedule import Schedule
 
 PURPOSES = ("init", "batches", "training", "benchmark", "optimizer")
@@ -36,7 +36,7 @@ class Parts:
 @lru_cache(maxsize=1000)
 def parts(spec: RunSpec) -> Parts:
     """Return what a spec's texts stand for; each is parsed once."""
-    strategy = grammar.strategy(spec.strategy)
+    strategy = grammar.parse_sum(spec.strategy)
     seeds = {purpose: derived_seed(spec.seed, purpose) for purpose in PURPOSES}
     seeds |= {f"strategy/{term.name}": derived_seed(spec.seed, "strategy", term.name) for term in strategy}
     return Parts(
@@ -91,7 +91,7 @@ def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
     """Build the run's freshly initialised model."""
     torch.manual_seed(parts(spec).seeds["init"])
     network = benchmark.model().to(device)
-    return computed(network, precision=spec.precision, channels_last=spec.channels_last, compiled=spec.compiled)
+    return prepare_network(network, precision=spec.precision, channels_last=spec.channels_last, compiled=spec.compiled)
 
 
 def strategy_arguments(

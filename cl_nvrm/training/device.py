@@ -5,7 +5,7 @@ import torch
 from cl_nvrm.errors import UserError
 
 
-def device_named(name: str) -> str:
+def find_device(name: str) -> str:
     """Return the device meant by ``name``; UserError if it is not available."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

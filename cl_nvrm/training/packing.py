@@ -57,7 +57,7 @@ class Packer:
         if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
             return {"state": self.pack(dict(value.state_dict()))}
         if isinstance(value, FIXED) or getattr(type(value), "__dataclass_params__", _Thawed).frozen:
-            return {"fixed": _told(value)}
+            return {"fixed": _qualified_name(value)}
         raise NotPlain(f"a {type(value).__name__}")
 
     def attributes(self, thing: Any) -> Any:
@@ -117,8 +117,8 @@ class Unpacker:
                 fresh.load_state_dict(self.unpack(content))
                 return fresh
             case "fixed":
-                if content != _told(fresh):
-                    raise NotPlain(f"{content}, where a new plug-in has {_told(fresh)}")
+                if content != _qualified_name(fresh):
+                    raise NotPlain(f"{content}, where a new plug-in has {_qualified_name(fresh)}")
                 return fresh
         raise NotPlain(f"'{kind}'")
 
@@ -132,7 +132,7 @@ class Unpacker:
         vars(thing).update(values)
 
 
-def _told(value: Any) -> str:
+def _qualified_name(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     return f"{getattr(value, '__module__', '')}.{name}" if name else repr(value)
 

@@ -23,7 +23,7 @@ class Computed(nn.Module):
         return logits.float()
 
 
-def computed(network: nn.Module, *, precision: str, channels_last: bool, compiled: bool) -> nn.Module:
+def prepare_network(network: nn.Module, *, precision: str, channels_last: bool, compiled: bool) -> nn.Module:
     """Return the network to train; itself, if nothing is asked for. UserError for one whose heads need task labels."""
     if (precision, channels_last, compiled) == ("float32", False, False):
         return network

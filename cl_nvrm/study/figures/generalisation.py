@@ -147,9 +147,9 @@ def _values(results: Results, name: str) -> list[float]:
 
 
 def _setting(spec: RunSpec, key: str) -> float | None:
-    value = next((t.settings[key] for t in grammar.strategy(spec.strategy) if key in t.settings), None)
+    value = next((t.settings[key] for t in grammar.parse_sum(spec.strategy) if key in t.settings), None)
     return None if value is None else float(value)
 
 
 def _setting_text(spec: RunSpec, key: str) -> str:
-    return str(next((t.settings[key] for t in grammar.strategy(spec.strategy) if key in t.settings), ""))
+    return str(next((t.settings[key] for t in grammar.parse_sum(spec.strategy) if key in t.settings), ""))
