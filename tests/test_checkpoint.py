@@ -47,7 +47,7 @@ def measured(result):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("keeps_optimizer", [False, True])
+@pytest.mark.parametrize("keeps_optimizer", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_that_goes_on_ends_bit_for_bit_as_one_that_was_never_stopped(
     toy_spec, tmp_path, monkeypatch, strategy, changes, keeps_optimizer
 ):

@@ -112,6 +112,7 @@ def test_agreed_constants_are_for_the_channels_they_were_agreed_for():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's account of a process's memory")
+@pytest.mark.slow
 def test_standardising_needs_little_more_memory_than_its_result():
     script = """
 import torch

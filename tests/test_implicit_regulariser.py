@@ -371,6 +371,7 @@ def test_every_study_draws_what_it_trained_and_tells_its_numbers(name):
     assert len(numbers) >= 4 and all(math.isfinite(v) or "at half" in k for k, v in numbers.items())
 
 
+@pytest.mark.slow
 def test_the_time_to_half_the_regulariser_is_the_same_for_all_step_sizes_and_noises():
     study = IMPLICIT["implicit-rate"]
     halves = [value for name, value in study.function(study.numbers)("small").items() if "at half" in name]

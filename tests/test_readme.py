@@ -80,7 +80,9 @@ def small(command):
     return [*words, *less]
 
 
-@pytest.mark.parametrize("command", RUNS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=() if c in commands_of(README) else pytest.mark.slow) for c in RUNS]
+)
 def test_the_command_works(command, cli, with_example):
     code, out, err = cli(*small(command))
     assert code == 0, err

@@ -350,6 +350,7 @@ def test_sharpness_is_signed_and_delta_is_not():
     assert low < 0 < high and around_zero.interval == (0.0, max(-low, high))
 
 
+@pytest.mark.slow
 def test_the_intervals_cover_the_true_increase_as_often_as_they_say():
     model = Quadratic(hessian(), shift=0.3)
     truth = 0.5 * 0.1**2 * float(model.hessian.trace())

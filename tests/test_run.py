@@ -131,6 +131,7 @@ def test_lists_give_summaries_parameters_and_defaults(cli, kind):
     assert code == 0 and all(f"{name}: " in out for name in entries)
 
 
+@pytest.mark.slow
 def test_parallel_trials_equal_sequential_ones(cli, tmp_path):
     def accuracies(jobs, out):
         code, text, err = cli(

@@ -17,9 +17,18 @@ from cl_nvrm.training.train import run_one
 STRATEGIES = ["naive", "nvrm", "ewc", "si", "ewc+nvrm", "ewc+nvrm+si", "ewc:mode=online+nvrm", "ewc:fisher=sampled"]
 OPTIONS = ["nvrm:relative=true", "nvrm:penalty_at=clean+ewc", "nvrm:noise=laplace,scale=matched"]
 
+# Always tried; the others are slow.
+SAMPLE = [("ewc+nvrm+si", "toy:heads=true"), ("nvrm:penalty_at=clean+ewc", "toy"), ("naive", "toy")]
 
-@pytest.mark.parametrize("benchmark", ["toy", "toy:heads=true"])
-@pytest.mark.parametrize("strategy", [*STRATEGIES, *OPTIONS])
+
+@pytest.mark.parametrize(
+    ("strategy", "benchmark"),
+    [
+        pytest.param(strategy, benchmark, marks=() if (strategy, benchmark) in SAMPLE else pytest.mark.slow)
+        for strategy in [*STRATEGIES, *OPTIONS]
+        for benchmark in ("toy", "toy:heads=true")
+    ],
+)
 def test_each_member_equals_its_trial_run_alone(toy_spec, strategy, benchmark):
     specs = [toy_spec(strategy, benchmark=benchmark, seed=seed) for seed in (0, 1, 5)]
     for together, spec in zip(run_stack(specs), specs, strict=True):
