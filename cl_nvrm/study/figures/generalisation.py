@@ -21,6 +21,7 @@ from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import short_name
 from cl_nvrm.spec.curves import CORRECTED, MEMORISED, TRAINING
 from cl_nvrm.study.figures.captions import caption
+from cl_nvrm.study.figures.lines import mean_line
 
 ACCURACY = "ACC"
 HEADINGS = {ACCURACY: "Final test accuracy (%)", MEMORISED: "Wrong labels memorised (%)"}
@@ -130,12 +131,9 @@ def _lines(table: pd.DataFrame, along: str, title: str, baseline: Results = ()) 
 
 def _draw(axis: Axes, table: pd.DataFrame) -> None:
     for number, (line, part) in enumerate(table.groupby("line", sort=False)):
-        colour = sns.color_palette("colorblind")[number % 10]
         xs = sorted(set(part.x.tolist()))
         groups = [part[part.x == x].value.tolist() for x in xs]
-        means, ends = [float(np.mean(values)) for values in groups], np.array([t_interval(values) for values in groups])
-        axis.plot(xs, means, marker=MARKS[number % len(MARKS)], ms=5, color=colour, label=line)
-        axis.fill_between(xs, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, lw=0)
+        mean_line(axis, xs, groups, number, str(line), marker=MARKS[number % len(MARKS)], ms=5)
 
 
 def _plain(cells: Cells) -> Results:

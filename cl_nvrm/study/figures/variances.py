@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from cl_nvrm.analysis.comparisons import Cell
-from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.report.figures import finished
 from cl_nvrm.spec import RunResult
 from cl_nvrm.spec.curves import TEST
 from cl_nvrm.study.figures.captions import caption
+from cl_nvrm.study.figures.lines import mean_line
 
 PANELS = {
     "intra_class_variance": "Variance within classes, logits",
@@ -33,11 +32,8 @@ def curves(cells: Sequence[Cell], title: str) -> Figure:
             runs = [recorded(result, name) for result in cell.done]
             if not all(runs):
                 continue
-            values, colour = np.array(runs), sns.color_palette("colorblind")[number % 10]
-            x = np.arange(1, values.shape[1] + 1)
-            axis.plot(x, values.mean(0), color=colour, label=cell.name)
-            low, high = np.array([t_interval(column.tolist()) for column in values.T]).T
-            axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+            epochs = list(zip(*runs, strict=True))
+            mean_line(axis, range(1, len(epochs) + 1), epochs, number, cell.name)
         axis.set(xlabel="Epoch", ylabel=heading, yscale="linear" if name == "test error" else "log")
     best = min((min(recorded(result, "test error"), default=0.0) for result in finished(cells)), default=0.0)
     axes[-1].set_ylim(0.8 * best, max(4 * best, 0.1))  # the first epochs are far above
