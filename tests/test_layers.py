@@ -32,8 +32,8 @@ MAY_IMPORT = {
 }  # fmt: skip
 # room -> its modules, each of which may import those before it
 ORDER = {
-    "training": "device packing provenance precision schedule weights evaluate record checkpoint loop build train "
-    "stack",
+    "training": "device replacing packing provenance precision schedule weights evaluate record checkpoint loop build "
+    "train stack",
     "sweep": "run_log claim store job sweep tune estimate track probes",
 }
 PLUGIN_FOLDERS = {

@@ -169,3 +169,15 @@ def test_a_full_disk_costs_the_weights_and_not_the_run(toy_spec, tmp_path):
 
     (tmp_path / "weights").write_text("a file where the folder should be")
     assert run_one(toy_spec(epochs=1), keep_weights=tmp_path / "weights" / "a.safetensors").status == "done"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    from cl_nvrm.training.replacing import replacing
+
+    path = tmp_path / "new folder" / "file.json"
+    with replacing(path) as new:
+        new.write_text("first")
+    with pytest.raises(ZeroDivisionError), replacing(path) as new:
+        new.write_text("half of the sec")
+        _ = 1 / 0
+    assert path.read_text() == "first" and list(path.parent.iterdir()) == [path]

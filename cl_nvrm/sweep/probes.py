@@ -18,6 +18,7 @@ from cl_nvrm.sweep.store import Store
 from cl_nvrm.training import weights
 from cl_nvrm.training.build import build_benchmark, build_model
 from cl_nvrm.training.evaluate import EVAL_BATCH
+from cl_nvrm.training.replacing import replacing
 from cl_nvrm.training.weights import fingerprint
 
 SCHEMA = 1
@@ -97,9 +98,8 @@ def ask(
     path = _path(store, result, questions)
     told = {"schema": SCHEMA, "questions": asdict(questions), **asdict(answers)}
     try:
-        path.parent.mkdir(exist_ok=True)
-        path.with_suffix(".new").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        path.with_suffix(".new").replace(path)
+        with replacing(path) as new:
+            new.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     except OSError as problem:
         raise UserError(f"Cannot write {path} ({problem.strerror})") from problem
     return answers

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult
 from cl_nvrm.sweep.claim import claim
+from cl_nvrm.training.replacing import replacing
 
 Events = Iterable[dict[str, Any]]
 Scalar = tuple[str, int, float, float]  # name, step, value, seconds since 1970
@@ -139,12 +140,10 @@ class Csv:
         """Write the run's scalars as rows."""
         about = (result.id, name, result.spec.seed)
         rows = [(*about, tag, step, value, when) for tag, step, value, when in scalars(result, events)]
-        new = self.file.with_suffix(".new")
         with claim(self.file.with_suffix(".claim"), wait=True):
             kept = [row for row in self._rows() if row[0] != result.id]
-            with new.open("w", newline="", encoding="utf-8") as file:
+            with replacing(self.file) as new, new.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([self.HEADER, *kept, *rows])
-            new.replace(self.file)
 
     def _rows(self) -> list[list[str]]:
         if not self.file.is_file():

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from cl_nvrm.training.packing import NotPlain, Packer, Unpacker, dumps, random_states, set_random_states
 from cl_nvrm.training.provenance import provenance
+from cl_nvrm.training.replacing import replacing
 
 SCHEMA = 1
 
@@ -50,11 +51,8 @@ class Checkpoint:
         tensors = {f"state/{name}": tensor for name, tensor in packer.tensors.items()}
         model = self.strategy.model.state_dict()
         tensors |= {f"model/{name}": tensor.detach().cpu().clone() for name, tensor in model.items()}
-        new = self.path.with_name(f"{self.path.stem}.new")
-        with suppress(OSError, SafetensorError):  # a full disk costs the checkpoint, not the run
-            self.path.parent.mkdir(exist_ok=True)
+        with suppress(OSError, SafetensorError), replacing(self.path) as new:  # a full disk costs it, not the run
             save_file(tensors, new, metadata={"json": dumps(tree)})
-            new.replace(self.path)
 
     def load(self) -> dict[str, Any] | None:
         """Put back the state of the file and return the history; None, with nothing changed, if there is no such file.

@@ -9,15 +9,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.training.replacing import replacing
 
 
 def save(path: Path, model: nn.Module, run_id: str) -> None:
     """Write the state of a model, replacing an earlier file in one step."""
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    save_file(tensors, new, metadata={"run": run_id})
-    new.replace(path)
+    with replacing(path) as new:
+        save_file(tensors, new, metadata={"run": run_id})
 
 
 def load(path: Path, model: nn.Module, run_id: str) -> None:
