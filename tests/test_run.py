@@ -149,7 +149,7 @@ BAD = [
     (["--benchmark", "tpy"], 2, "Did you mean 'toy'"),
     (["--strategy", "ewc:lam=3"], 2, "'ewc' has no parameter 'lam'; it has lambda"),
     (["--optimizer", "adm"], 2, "Did you mean 'adam'"),
-    (["--foo", "3"], 2, "No flag --foo"),
+    (["--foo", "3"], 2, "No flag --foo, and naive on toy has no such parameter"),
     (["--trails", "3"], 2, "did you mean --trials?"),
     (["--foo"], 2, "No flag --foo"),
     (["foo"], 2, "'foo' belongs to no flag"),

@@ -14,7 +14,8 @@ from cl_nvrm.spec.cell_names import CellNames, cell_names
 if TYPE_CHECKING:
     from torch import nn
 
-    from cl_nvrm.benchmark import Benchmark
+    from cl_nvrm.benchmark import Benchmark, Recipe
+    from cl_nvrm.data import Images
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,38 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     if arguments.scheduler and arguments.backend == "loky":
         raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
 
+    from cl_nvrm import data
     from cl_nvrm.training.device import find_device
 
     device = find_device(arguments.device)
-    term = grammar.parse(
-        "benchmarks", arguments.benchmark, left | ({"tasks": str(arguments.tasks)} if arguments.tasks else {})
-    )
-    if arguments.tasks and "tasks" not in term.settings:
-        raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
-
-    from cl_nvrm import data
-    from cl_nvrm.training.precision import prepare_network
-
+    term = _benchmark_term(arguments, left)
     preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
     benchmark = term.make(*([images] if images else []), seed=arguments.seed)
+    _check_strategies(arguments, strategies)
+    recipe = _recipe(arguments, benchmark.recipe)
+    _check_training(arguments, benchmark, recipe, term.name)
+    specs = _specs(arguments, strategies, str(term), images, recipe)
+    about = (
+        f"{term.name}: {benchmark.scenario}; {benchmark.heads} head{'s' * (benchmark.heads > 1)}, chance "
+        f"{benchmark.chance:.0%}; data: {specs[0].dataset}; device: {device}; {len(specs)} "
+        f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
+    )
+    count = len(images.train_y) if images else len(benchmark.train[0])
+    return Plan(specs, cell_names(specs), about, device, count, len(benchmark.train))
+
+
+def _benchmark_term(arguments: Arguments, flags: dict[str, str]) -> grammar.Term:
+    """Return the benchmark that is meant, with its bare flags and the number of tasks."""
+    tasks = {"tasks": str(arguments.tasks)} if arguments.tasks else {}
+    term = grammar.parse("benchmarks", arguments.benchmark, flags | tasks)
+    if arguments.tasks and "tasks" not in term.settings:
+        raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
+    return term
+
+
+def _check_strategies(arguments: Arguments, strategies: list[tuple[grammar.Term, ...]]) -> None:
+    """Refuse strategies that cannot be made, tuned or stacked as asked."""
     families = [grammar.family(grammar.canonical(terms)) for terms in strategies]
     for terms, family in zip(strategies, families, strict=True):
         if arguments.tune and families.count(family) > 1:
@@ -64,31 +82,58 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
                 raise UserError(f"--stack on: '{part.name}' does not work on stacked trials; write --stack auto")
     if arguments.tune and len(arguments.lr or ()) > 1:
         raise UserError("--tune chooses the learning rate itself; give --lr one value to start from, or none")
-    recipe = benchmark.recipe
-    optimizer = grammar.parse("optimizers", arguments.optimizer or recipe.optimizer)
+
+
+def _recipe(arguments: Arguments, recipe: "Recipe") -> "Recipe":
+    """Return the benchmark's recipe with what the flags say instead, its texts spelled out."""
+    return recipe.but(
+        {
+            "epochs": arguments.epochs or recipe.epochs,
+            "batch_size": arguments.batch_size or recipe.batch_size,
+            "optimizer": str(grammar.parse("optimizers", arguments.optimizer or recipe.optimizer)),
+            "weight_decay": recipe.weight_decay if arguments.weight_decay is None else arguments.weight_decay,
+            "schedule": str(grammar.parse("schedules", arguments.schedule or recipe.schedule)),
+        }
+    )
+
+
+def _check_training(arguments: Arguments, benchmark: "Benchmark", recipe: "Recipe", name: str) -> None:
+    """Refuse what the benchmark's network cannot be trained with."""
+    from cl_nvrm.training.precision import prepare_network
+
     model = prepare_network(
         benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False
     )
+    optimizer = grammar.parse("optimizers", recipe.optimizer)
     optimizer.make(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)
-    _check_batches(benchmark, model, arguments.batch_size or recipe.batch_size)
+    _check_batches(benchmark, model, recipe.batch_size)
     if arguments.stack == "on" and benchmark.watched:
-        raise UserError(f"--stack on: '{term.name}' is watched after every epoch, trial by trial; write --stack auto")
-    schedule = grammar.parse("schedules", arguments.schedule or recipe.schedule)
-    schedule.make()
-    specs = [
+        raise UserError(f"--stack on: '{name}' is watched after every epoch, trial by trial; write --stack auto")
+    grammar.parse("schedules", recipe.schedule).make()
+
+
+def _specs(
+    arguments: Arguments,
+    strategies: list[tuple[grammar.Term, ...]],
+    benchmark: str,
+    images: "Images | None",
+    recipe: "Recipe",
+) -> list[RunSpec]:
+    """Return a spec for each strategy, learning rate and seed."""
+    return [
         RunSpec(
             strategy=strategy,
-            benchmark=str(term),
+            benchmark=benchmark,
             dataset=images.name if images else "synthetic",
             dataset_sha256=images.sha256 if images else "",
             seed=seed,
-            epochs=arguments.epochs or recipe.epochs,
-            batch_size=arguments.batch_size or recipe.batch_size,
-            optimizer=str(optimizer),
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            optimizer=recipe.optimizer,
             lr=lr,
-            weight_decay=recipe.weight_decay if arguments.weight_decay is None else arguments.weight_decay,
+            weight_decay=recipe.weight_decay,
             eval_every=arguments.eval_every,
-            schedule=str(schedule),
+            schedule=recipe.schedule,
             precision=arguments.precision,  # type: ignore[arg-type]
             channels_last=arguments.channels_last,
             compiled=arguments.compile,
@@ -97,13 +142,6 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         for lr in arguments.lr or [recipe.lr]
         for seed in range(arguments.seed, arguments.seed + arguments.trials)
     ]
-    about = (
-        f"{term.name}: {benchmark.scenario}; {benchmark.heads} head{'s' * (benchmark.heads > 1)}, chance "
-        f"{benchmark.chance:.0%}; data: {specs[0].dataset}; device: {device}; {len(specs)} "
-        f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
-    )
-    count = len(images.train_y) if images else len(benchmark.train[0])
-    return Plan(specs, cell_names(specs), about, device, count, len(benchmark.train))
 
 
 def _check_flags(flags: dict[str, str], strategies: list[tuple[grammar.Term, ...]], benchmark: str) -> dict[str, str]:
@@ -114,10 +152,10 @@ def _check_flags(flags: dict[str, str], strategies: list[tuple[grammar.Term, ...
     left = {flag: value for flag, value in flags.items() if flag not in taken and flag in own}
     for flag in flags.keys() - taken - left.keys():
         owners = []
-        for name in catalog.names("strategies"):
+        for other in catalog.names("strategies"):
             with suppress(UserError):
-                if flag in catalog.parameters(catalog.maker("strategies", name)):
-                    owners.append(name)
+                if flag in catalog.parameters(catalog.maker("strategies", other)):
+                    owners.append(other)
         given = " and ".join(grammar.short(terms) for terms in strategies)
         if owners:
             raise UserError(f"--{flag} is taken by {', '.join(owners)}, not by {given}; write --strategy {owners[0]}")
