@@ -21,7 +21,6 @@ class Section:
     about: str
     cells: tuple[Cell, ...]
     tables: tuple[Table, ...]
-    by_family: dict[str, list[Cell]]
 
     @property
     def results(self) -> list[RunResult]:
@@ -67,4 +66,4 @@ def _section(number: int, results: list[RunResult]) -> Section:
         )
         if text
     )
-    return Section(f"section-{number}", setting(spec), about, tuple(found), tuple(shown), by_family)
+    return Section(f"section-{number}", setting(spec), about, tuple(found), tuple(shown))

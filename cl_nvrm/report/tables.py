@@ -40,24 +40,24 @@ def after_each_task(cell: Cell) -> Table:
     """
     done = cell.done
     title = f"{cell.name}  (n = {len(done)}, %)"
-    untold = "\n".join(
+    unfinished = "\n".join(
         f"{cell.name}, seed {r.spec.seed}: {r.status} ({r.error})"
         + (f"; accuracy up to task {len(r.accuracy)} is kept" if r.accuracy else "")
         for r in cell.results
         if r.status != "done"
     )
     if not done:
-        return Table("tasks", title, (), (), untold)
+        return Table("tasks", title, (), (), unfinished)
     tasks = len(done[0].accuracy)
     if tasks == 1:
         found = {name: list(cell.values(name).values()) for name in METRICS}
         found = {name: values for name, values in found.items() if values}
-        return Table("tasks", title, tuple(found), (tuple(map(_percent, found.values())),), untold, texts=0)
+        return Table("tasks", title, tuple(found), (tuple(map(_percent, found.values())),), unfinished, texts=0)
     rows = tuple(
         (Entry(name), *map(_percent, zip(*(curve(r.accuracy) for r in done), strict=True)))
         for name, curve in CURVES.items()
     )
-    return Table("tasks", title, ("after task", *(str(task + 1) for task in range(tasks))), rows, untold)
+    return Table("tasks", title, ("after task", *(str(task + 1) for task in range(tasks))), rows, unfinished)
 
 
 def _percent(values: Sequence[float]) -> Entry:
@@ -99,14 +99,13 @@ def summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
     for cell in of:
         row = [Entry(cell.name), Entry(str(len(cell.done)), len(cell.done))]
         for name in defined:
-            values = [100 * value for value in cell.values(name).values()]
+            values = list(cell.values(name).values())
             if not values:
                 reasons = {metric(name, r).reason or "" for r in cell.results}
                 row.append(Entry("–", None, "; ".join(sorted(reasons))))
                 continue
-            mean, sd = mean_sd(values)
-            spread = f" ± {sd:.1f}" if len(values) > 1 else ""
-            row.append(Entry(f"{mean:.1f}{spread}{marks.get((name, cell.name), '')}", mean))
+            shown = _percent(values)
+            row.append(Entry(f"{shown.text}{marks.get((name, cell.name), '')}", shown.sort))
         rows.append(tuple(row))
     return Table("summary", "Results", ("strategy", "n", *defined), tuple(rows), _note(of, compared))
 

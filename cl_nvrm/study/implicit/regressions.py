@@ -2,7 +2,7 @@
 
 A product of two numbers and matrix sensing, after Blanc et al., COLT 2020 (arXiv 1904.09080); v∘v of HaoChen, Wei, Lee
 and Ma, "Shape matters: understanding the implicit bias of the noise covariance", COLT 2021 (arXiv 2006.08680). Each is
-a ``Problem`` of ``implicit``; gradients are written out, which is several times faster at these sizes.
+a ``Problem`` of ``training``; gradients are written out, which is several times faster at these sizes.
 """
 
 from dataclasses import dataclass

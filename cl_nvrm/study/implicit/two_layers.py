@@ -1,7 +1,7 @@
 """Two-layer networks, and of which of their fits it is known that they are simple: ReLU on the line, and one point.
 
 After Blanc, Gupta, Valiant and Valiant, COLT 2020 (arXiv 1904.09080), whose sizes could not be had. Each is a
-``Problem`` of ``implicit``; gradients are written out, which is several times faster at these sizes.
+``Problem`` of ``training``; gradients are written out, which is several times faster at these sizes.
 """
 
 from dataclasses import dataclass
