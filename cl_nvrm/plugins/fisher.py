@@ -8,7 +8,7 @@ one matrix product a layer.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, one_hot, softmax
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
 from cl_nvrm.plugins.per_sample import Weights, add_layer, averaged, heard, only_linear, per_trial, trainable
+from cl_nvrm.plugins.trials import trial_models
 
 Kind = Literal["exact", "sampled", "empirical", "batch"]
 
@@ -40,19 +41,20 @@ def diagonal_fisher(
 
     Of a stack of trials, each with its own seed, the importances are those of the trials one by one, stacked.
     """
-    if isinstance(seed, tuple):
-        seeds = seed
+    if (models := trial_models(model)) is not None:
+        seeds = cast(tuple[int, ...], seed)
         return per_trial(
-            model,
+            models,
             batches,
             lambda one, own, k: diagonal_fisher(one, own, kind, multi_task=multi_task, seed=seeds[k]),
         )
     if kind not in get_args(Kind):
         raise UserError(f"fisher must be one of {', '.join(get_args(Kind))}, got '{kind}'")
+    first = cast(int, seed)
     accumulate = _of_batch if kind == "batch" else _of_linear_layers if only_linear(model) else _of_any_layers
 
     def add(arguments: tuple[Any, ...], y: Tensor, before: int, total: Weights) -> int:
-        generator = torch.Generator(y.device).manual_seed(seed + before)
+        generator = torch.Generator(y.device).manual_seed(first + before)
         accumulate(model, arguments, partial(_labels, kind, y, generator), total)
         return 1 if kind == "batch" else len(y)
 

@@ -26,7 +26,7 @@ from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Gaussian, Noise, Seed, Stream, Uniform
 from cl_nvrm.plugins.task_context import around_task
-from cl_nvrm.plugins.trials import PerTrial
+from cl_nvrm.plugins.trials import PerTrial, trial_models, trials_of
 
 Loss = Literal["cross-entropy", "squared"]
 LabelLaw = Literal["gaussian", "rademacher"]
@@ -124,7 +124,7 @@ class LabelNoisePlugin(SupervisedPlugin):
         """Measure the regulariser on samples of this task, by the plug-in's seed."""
         if self.diagnose:
             measured = self._regulariser(strategy)
-            self.diagnostics = {"implicit_regulariser": measured if isinstance(self.seed, tuple) else measured[0]}
+            self.diagnostics = {"implicit_regulariser": measured if trials_of(strategy) else measured[0]}
 
     @property
     def _active(self) -> bool:
@@ -164,8 +164,8 @@ class LabelNoisePlugin(SupervisedPlugin):
 
     def _regulariser(self, strategy: Any) -> list[float]:
         """The regulariser of each trial; of one, outside of a stack."""
-        stacked = isinstance(self.seed, tuple)
-        models = strategy.model.members() if stacked else [strategy.model]
+        stacked = trial_models(strategy.model)
+        models = stacked or [strategy.model]
         sums, count = [0.0] * len(models), 0
         for batch in sampled_batches(strategy.experience.dataset, AT_ONCE, self.diagnose, self.seed):
             x, *_, tasks = [part.to(strategy.device) for part in batch]

@@ -21,6 +21,7 @@ from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
 from cl_nvrm.plugins.per_sample import add_layer, averaged, heard, only_linear, per_trial, trainable
 from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights, trainable_weights
+from cl_nvrm.plugins.trials import trial_models
 
 
 class MASPlugin(QuadraticPenalty):
@@ -61,8 +62,8 @@ def output_sensitivity(model: Any, batches: Iterable[list[Tensor]], *, multi_tas
     The absolute value is taken sample by sample. The model is evaluated in eval mode and left as it was; no gradient is
     left on its parameters. Of a stack of trials, the sensitivities are those of the trials one by one, stacked.
     """
-    if hasattr(model, "members"):
-        return per_trial(model, batches, lambda one, own, _: output_sensitivity(one, own, multi_task=multi_task))
+    if (models := trial_models(model)) is not None:
+        return per_trial(models, batches, lambda one, own, _: output_sensitivity(one, own, multi_task=multi_task))
     accumulate = _of_linear_layers if only_linear(model) else _of_any_layers
 
     def add(arguments: tuple[Any, ...], _: Tensor, before: int, total: Weights) -> int:

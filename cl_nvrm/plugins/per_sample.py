@@ -24,10 +24,12 @@ def trainable(model: nn.Module) -> Weights:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def per_trial(model: Any, batches: Iterable[list[Tensor]], of_one: Callable[[Any, Any, int], Weights]) -> Weights:
-    """Return ``of_one(model, batches, k)`` of the trials k of a stack, stacked."""
+def per_trial(
+    models: list[nn.Module], batches: Iterable[list[Tensor]], of_one: Callable[[Any, Any, int], Weights]
+) -> Weights:
+    """Return ``of_one(model, batches, k)`` of each trial k of a stack, stacked."""
     drawn = list(batches)
-    each = [of_one(alone, [[part[k] for part in b] for b in drawn], k) for k, alone in enumerate(model.members())]
+    each = [of_one(model, [[part[k] for part in b] for b in drawn], k) for k, model in enumerate(models)]
     return {name: torch.stack([f[name] for f in each]) for name in each[0]}
 
 

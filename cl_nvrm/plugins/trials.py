@@ -6,7 +6,7 @@ arithmetic on weights is the same either way; only sums over all weights must st
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 PerTrial = float | list[float]  # one number, or one for each trial of a stack
 
@@ -15,6 +15,11 @@ def trials_of(strategy: Any) -> int | None:
     """Return the number of stacked trials; None for an ordinary strategy."""
     trials: int | None = getattr(strategy, "trials", None)
     return trials
+
+
+def trial_models(model: Any) -> list[nn.Module] | None:
+    """Return the networks of a stack's trials, which share its weights; None for an ordinary network."""
+    return model.members() if hasattr(model, "members") else None
 
 
 def rows(tensor: Tensor, trials: int | None) -> Tensor:
