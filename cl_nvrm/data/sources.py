@@ -5,7 +5,6 @@ Under each root, in this order: torchvision's own layout (``MNIST/raw``, ``cifar
 folder given, ``CL_NVRM_DATA``, the cache.
 """
 
-import hashlib
 import os
 import socket
 import sys
@@ -26,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from cl_nvrm.data import cifar, digits, folders, idx
 from cl_nvrm.data.images import Images, RawImages
 from cl_nvrm.errors import MissingData
-from cl_nvrm.spec import canonical_json
+from cl_nvrm.spec import canonical_json, text_digest
 
 EMBEDDED = "digits"
 DOWNLOAD_SECONDS = 5.0  # for each answer of a mirror
@@ -104,7 +103,7 @@ def _decoded(
     """Return what ``read`` makes of a folder, or a kept copy if no file's name, size or time of change is another."""
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in sorted(files(folder))]
     listing = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-    key = hashlib.sha256(canonical_json(listing).encode()).hexdigest()[:16]
+    key = text_digest(canonical_json(listing))
     return _remembered(f"{name}-{key}", partial(read, folder))
 
 

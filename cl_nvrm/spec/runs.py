@@ -51,7 +51,7 @@ class RunSpec:
         # A field with a default came later and counts where it differs, so that runs made before keep their ids.
         later = {f.name: f.default for f in fields(self) if f.default is not MISSING}
         settings = {name: value for name, value in asdict(self).items() if value != later.get(name, MISSING)}
-        return hashlib.sha256(canonical_json({"schema": SCHEMA, **settings}).encode()).hexdigest()[:16]
+        return text_digest(canonical_json({"schema": SCHEMA, **settings}))
 
     @property
     def cell(self) -> "RunSpec":
@@ -124,6 +124,11 @@ class RunResult:
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of a plain value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def text_digest(text: str, digits: int = 16) -> str:
+    """Return the first hexadecimal ``digits`` of the SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:

@@ -3,7 +3,6 @@
 A group of specs that differ in nothing but their seed is trained as one stack, where that is asked for.
 """
 
-import hashlib
 import threading
 import traceback
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_nvrm.errors import Diverged, UserError
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, text_digest
 from cl_nvrm.sweep.claim import claim
 from cl_nvrm.sweep.store import Store
 
@@ -116,7 +115,7 @@ class Job:
         if not self._sees_store:
             return None
         others = "".join(spec.id for spec in specs[1:])
-        suffix = f"-{hashlib.sha256(others.encode()).hexdigest()[:8]}" if others else ""
+        suffix = f"-{text_digest(others, 8)}" if others else ""
         return self.store.checkpoint_path(specs[0].id + suffix)
 
     def _log(self, spec: RunSpec, event: str, **values: Any) -> None:

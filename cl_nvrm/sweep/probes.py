@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from cl_nvrm.analysis.pac_bayes import of_model
 from cl_nvrm.analysis.robustness import Draws, generalisation_gap, neural_variability, perturbed
 from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.errors import UserError
-from cl_nvrm.spec import RunResult, canonical_json
+from cl_nvrm.spec import RunResult, canonical_json, text_digest
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.training import weights
 from cl_nvrm.training.build import build_benchmark, build_model
@@ -107,7 +106,7 @@ def ask(
 
 def _path(store: Store, result: RunResult, questions: Questions) -> Path:
     about = {"weights": result.provenance.get("weights_sha256"), **asdict(questions)}
-    return store.folder / "perturbed" / f"{result.id}-{sha256(canonical_json(about).encode()).hexdigest()[:8]}.json"
+    return store.folder / "perturbed" / f"{result.id}-{text_digest(canonical_json(about), 8)}.json"
 
 
 def _compute(benchmark: Benchmark, model: nn.Module, run: str, questions: Questions) -> Answers:

@@ -6,7 +6,6 @@ hyper-parameter optimization", NeurIPS 2011: TPE); its study is a journal of JSO
 that was stopped goes on from there. The first trial is what would have been run untuned.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from cl_nvrm.analysis.metrics import metric
 from cl_nvrm.errors import UserError
-from cl_nvrm.spec import RunResult, RunSpec, catalog, derived_seed, grammar
+from cl_nvrm.spec import RunResult, RunSpec, catalog, derived_seed, grammar, text_digest
 from cl_nvrm.sweep.claim import claim
 
 LR_RANGE = (100, 10)  # the learning rate of the first trial, divided and multiplied by these
@@ -59,7 +58,7 @@ class Search:
         )
         key = f"({_search_text(held_out)}, {sorted(self.ranges.items())!r}, {budget.seeds!r})"
         self.held_out = held_out
-        self.name = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self.name = text_digest(key)
         first = values(spec, self.ranges)
         for name, value in first.items():
             if not value > 0:
