@@ -43,8 +43,8 @@ PLUGIN_FOLDERS = {
 # a third-party package -> the only rooms, or modules of a room, that may import it
 ONLY_IN = {
     "avalanche": {"plugins", "training", "benchmark", "strategies", "benchmarks", "bench"},
-    "pandas": {"report/figures", "study"},
-    "seaborn": {"report/figures", "study"},
+    "pandas": {"report/figures", "report/lines", "study"},
+    "seaborn": {"report/figures", "report/lines", "study"},
     "matplotlib": {"report", "study"},
     "jinja2": {"report"},
     "joblib": {"sweep/sweep"},

@@ -20,10 +20,10 @@ from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
+from cl_nvrm.report.lines import mean_lines
 from cl_nvrm.spec import RunResult, grammar
 
 CURVES_A_PANEL = 8
-MARKED_POINTS = 30
 
 
 def table(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def epoch_curves(cells: Sequence[Cell], title: str) -> Figure:
         ]
         # More bands than that hide each other.
         part = pd.DataFrame(values, columns=["strategy", "seed", "x", "value"])
-        _lines(axis, part, band=trials > 1 and lines <= CURVES_A_PANEL)
+        _strategies(axis, part, band=trials > 1 and lines <= CURVES_A_PANEL)
         axis.set(xlabel="Epoch", ylabel=f"{curve.capitalize()} (%)")
         axis.get_legend().remove()
     for axis in axes[len(recorded) :]:
@@ -224,7 +224,7 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
     with sns.axes_style("whitegrid"):
         axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis, (name, part) in zip(axes, panels, strict=False):
-        _lines(axis, part, band=trials > 1)
+        _strategies(axis, part, band=trials > 1)
         axis.set(xlabel=along, ylabel=label, title=name or title)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(title=None, fontsize="small" if len(panels) > 1 else None)
@@ -236,21 +236,10 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
     return figure
 
 
-def _lines(axis: Axes, part: pd.DataFrame, *, band: bool) -> None:
-    """One line a strategy, through the means over trials."""
+def _strategies(axis: Axes, part: pd.DataFrame, *, band: bool) -> None:
     count = part.strategy.nunique()
-    sns.lineplot(
-        part,
-        x="x",
-        y="value",
-        hue="strategy",
-        style="strategy",
-        markers=part.x.nunique() < MARKED_POINTS,
-        dashes=False,
-        errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if band else None,
-        palette=sns.color_palette("colorblind" if count <= 10 else "husl", count),
-        ax=axis,
-    )
+    colours = sns.color_palette("colorblind" if count <= 10 else "husl", count)
+    mean_lines(axis, part, "strategy", colours, band=band)
 
 
 def _band(trials: int) -> str:

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cl_nvrm.analysis.comparisons import Cell
-from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.analysis.time_to_fit import time_to_fit
-from cl_nvrm.report.figures import CURVES_A_PANEL, MARKED_POINTS, finished
+from cl_nvrm.report.figures import CURVES_A_PANEL, finished
+from cl_nvrm.report.lines import mean_lines
 from cl_nvrm.spec import RunResult, grammar
 from cl_nvrm.spec.curves import TEST, TRAINING
 from cl_nvrm.study.figures.captions import INTERVALS, caption
@@ -78,18 +78,9 @@ def _draw(axis: Axes, runs: Mapping[str, Results], curve: str, *, band: bool) ->
         for epoch, value in enumerate(r.curves.get(curve, ()), 1)
     ]
     table = pd.DataFrame(rows, columns=["line", "x", "value"])
-    sns.lineplot(
-        table,
-        x="x",
-        y="value",
-        hue="line",
-        style="line",
-        markers=table.x.nunique() < MARKED_POINTS,
-        dashes=["" if number < len(COLOURS) else (3, 1.5) for number in range(len(runs))],
-        errorbar=(lambda values: t_interval(np.asarray(values).tolist())) if band else None,
-        palette=[COLOURS[number % len(COLOURS)] for number in range(len(runs))] if rows else None,
-        ax=axis,
-    )
+    colours = [COLOURS[number % len(COLOURS)] for number in range(len(runs))] if rows else None
+    dashes = ["" if number < len(COLOURS) else (3, 1.5) for number in range(len(runs))]
+    mean_lines(axis, table, "line", colours, dashes, band=band)
 
 
 def _fitted(results: Results) -> str:

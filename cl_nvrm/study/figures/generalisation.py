@@ -17,11 +17,11 @@ from cl_nvrm.analysis.robustness import Draws
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.noise import law
 from cl_nvrm.report.figures import epoch_curves, finished
+from cl_nvrm.report.lines import mean_line
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import short_name
 from cl_nvrm.spec.curves import CORRECTED, MEMORISED, TRAINING
 from cl_nvrm.study.figures.captions import caption
-from cl_nvrm.study.figures.lines import mean_line
 
 ACCURACY = "ACC"
 HEADINGS = {ACCURACY: "Final test accuracy (%)", MEMORISED: "Wrong labels memorised (%)"}

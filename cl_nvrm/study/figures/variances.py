@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 
 from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.report.figures import finished
+from cl_nvrm.report.lines import mean_line
 from cl_nvrm.spec import RunResult
 from cl_nvrm.spec.curves import TEST
 from cl_nvrm.study.figures.captions import caption
-from cl_nvrm.study.figures.lines import mean_line
 
 PANELS = {
     "intra_class_variance": "Variance within classes, logits",
