@@ -73,6 +73,9 @@ def intra_class_variance(features: Tensor, labels: Tensor) -> float:
     """Return Σ_n Σ_j α_j Var_j(x_n) over units n and classes j, α_j the share of class j among the samples.
 
     The sum over a layer of the σ_n of Mao et al., NeurIPS 2022 (arXiv 2111.15414); Var divides by the count of samples.
+
+    >>> intra_class_variance(torch.tensor([[0.0], [2.0], [5.0], [5.0]]), torch.tensor([0, 0, 1, 1]))  # ½ · 1 + ½ · 0
+    0.5
     """
     rows, place, means = _centred(features, labels)
     return float((rows - means[place]).square().sum() / len(rows))

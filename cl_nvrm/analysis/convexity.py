@@ -32,6 +32,9 @@ def convexity(model: nn.Module, x: Tensor, y: Tensor, *, tolerance: float = 1e-6
 
     A copy of the model is tested, in float64, since logits of thousands leave float32 little to tell from rounding; the
     model itself is not touched. ``tolerance`` ≥ 0 is in units of the larger of 1 and the mean of |f(x)| and |f(y)|.
+
+    >>> convexity(nn.ReLU(), torch.tensor([[-1.0]]), torch.tensor([[3.0]]))  # 1 at the midpoint, 1.5 on the line
+    Convexity(violated=0.0, largest=-0.5, n=1)
     """
     if x.shape != y.shape or not len(x):
         raise UserError(f"pairs are two tensors of one shape with at least one row, got {[*x.shape]} and {[*y.shape]}")

@@ -22,12 +22,20 @@ class Metric:
 
 
 def base_task(accuracy: Matrix) -> list[float]:
-    """Return the accuracy on the first task after each task (Xie et al. 2021, figure 5)."""
+    """Return the accuracy on the first task after each task (Xie et al. 2021, figure 5).
+
+    >>> base_task([[1.0, 0.0], [0.5, 1.0]])
+    [1.0, 0.5]
+    """
     return [row[0] for row in accuracy]
 
 
 def mean_accuracy(accuracy: Matrix) -> list[float]:
-    """Return the mean accuracy over the tasks learned so far, after each task (Xie et al. 2021, figure 5)."""
+    """Return the mean accuracy over the tasks learned so far, after each task (Xie et al. 2021, figure 5).
+
+    >>> mean_accuracy([[1.0, 0.0], [0.5, 1.0]])
+    [1.0, 0.75]
+    """
     return [sum(row[: t + 1]) / (t + 1) for t, row in enumerate(accuracy)]
 
 

@@ -197,6 +197,11 @@ def neural_variability(
     """Return the δ with which the model has (b, δ)-neural variability (Xie et al. 2021, definition 1).
 
     The definition has Gaussian noise of one scale on all weights, so the law is not a choice.
+
+    >>> import torch
+    >>> model, batch = nn.Linear(2, 2), (torch.eye(2), torch.tensor([0, 1]))
+    >>> neural_variability(model, [batch], b=0.0).delta, neural_variability(model, [batch], b=1.0).delta > 0
+    (0.0, True)
     """
     return Variability(expected_sharpness(model, loader, b, draws=draws, seed=seed, loss=loss, at_once=at_once))
 

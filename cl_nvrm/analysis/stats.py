@@ -15,12 +15,20 @@ RESAMPLES = 9999
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and sample standard deviation (n - 1); the latter is NaN for fewer than two values."""
+    """Return mean and sample standard deviation (n - 1); the latter is NaN for fewer than two values.
+
+    >>> mean_sd([1.0, 2.0, 3.0])
+    (2.0, 1.0)
+    """
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Return Student's confidence interval of the mean; both ends are the mean itself for fewer than two values."""
+    """Return Student's confidence interval of the mean; both ends are the mean itself for fewer than two values.
+
+    >>> [round(end, 3) for end in t_interval([1.0, 2.0, 3.0])]  # 2 ± 4.303 / √3
+    [-0.484, 4.484]
+    """
     mean, sd = mean_sd(values)
     if len(values) < 2:
         return mean, mean
@@ -57,6 +65,11 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
     Fisher, The Design of Experiments, 1935, section 21. Exact, over all 2ⁿ signs, up to n = 16; with 9,999 random ones
     beyond. Its smallest value is 2^(1-n), so fewer than six trials cannot reach 0.05.
+
+    >>> sign_flip_p([0.1, 0.2, 0.3, 0.4])  # 2 of the 16 signs, all plus and all minus
+    0.125
+    >>> sign_flip_p([1.0, -1.0])
+    1.0
     """
     values = np.asarray(differences, dtype=float)
     n = len(values)
@@ -74,7 +87,11 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p values, in the order given (Scandinavian Journal of Statistics 6(2), 1979)."""
+    """Return Holm's adjusted p values, in the order given (Scandinavian Journal of Statistics 6(2), 1979).
+
+    >>> holm([0.5, 0.125])  # the smaller one counts twice
+    [0.5, 0.25]
+    """
     order = np.argsort(p_values, kind="stable")
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -87,6 +104,9 @@ def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int 
     """Return how many paired trials a two-sided t test needs to see a standardised difference with that power.
 
     None if 10,000 would not do. Cohen, Statistical Power Analysis, 1988, chapter 2, with the noncentral t.
+
+    >>> seeds_needed(0.5)
+    34
     """
     if not math.isfinite(effect):
         return 2 if math.isinf(effect) else None
@@ -124,7 +144,12 @@ class Comparison:
 
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | None:
-    """Compare two strategies' values by seed, first minus second, on the seeds both have; None if there is none."""
+    """Compare two strategies' values by seed, first minus second, on the seeds both have; None if there is none.
+
+    >>> found = compare({0: 0.75, 1: 1.0, 2: 0.5}, {0: 0.5, 1: 0.5})
+    >>> found.n, found.mean, found.p
+    (2, 0.375, 0.5)
+    """
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
@@ -144,5 +169,9 @@ def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | N
 
 
 def stars(p: float, n: int) -> str:
-    """Return *** below 0.001, ** below 0.01, * below 0.05, and nothing for fewer than five trials."""
+    """Return *** below 0.001, ** below 0.01, * below 0.05, and nothing for fewer than five trials.
+
+    >>> stars(0.02, n=10), stars(0.02, n=4)
+    ('*', '')
+    """
     return "" if n < FEWEST else "*" * sum(p < bound for bound in (0.05, 0.01, 0.001))

@@ -31,6 +31,12 @@ class NVRMPlugin(SupervisedPlugin):
     those of one clean pass after each epoch; ``"noisy"`` keeps them, as the authors' code does.
 
     Its place among the plug-ins does not matter. If anything raises while noise is on, the weights come back first.
+
+    >>> from avalanche.training import Naive
+    >>> from cl_nvrm.plugins.ewc import EWCPlugin
+    >>> model = nn.Linear(4, 2)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> strategy = Naive(model=model, optimizer=optimizer, plugins=[NVRMPlugin(0.03, seed=1), EWCPlugin(100.0)])
     """
 
     elementwise = True  # works on a stack of trials, too

@@ -3,6 +3,10 @@
 The sum over past tasks Σ_k F_k (θ - θ_k)² equals S (θ - μ)² + c, with S = Σ F_k, μ the F-weighted mean of the θ_k and
 c the weighted scatter around it (the parallel-axis theorem). So two tensors and one number hold any number of tasks,
 exactly; all three are sums of non-negative terms, so nothing cancels in floating point.
+
+One weight left at 1 with importance 1, then at 3 with importance 3: S = 4, μ = 2.5, c = 1·1.5² + 3·0.5² = 3, and at
+θ = 0 both sides are 1·1 + 3·9 = 28 = 4·2.5² + 3. With importances 2 and 0, as of a head that the second task does not
+touch: S = 2, μ = 1, c = 0; the pull stays where the first task left it.
 """
 
 import math

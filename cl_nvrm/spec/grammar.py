@@ -68,7 +68,11 @@ class Term:
 
 
 def parse_sum(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:
-    """Parse a sum of strategies into its terms, in canonical order; ``flags`` as in ``parse``."""
+    """Parse a sum of strategies into its terms, in canonical order; ``flags`` as in ``parse``.
+
+    >>> family(canonical(parse_sum("nvrm + ewc:lambda=5 + naive")))
+    'ewc+nvrm'
+    """
     terms = [parse("strategies", part, flags) for part in PLUS.split(text)]
     for name in {t.name for t in terms if sum(t.name == other.name for other in terms) > 1} - {NEUTRAL}:
         raise UserError(f"'{name}' occurs more than once in '{text}'; write it once")
@@ -82,7 +86,11 @@ def parse_sum(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...
 
 
 def grid(text: str, flags: dict[str, str] | None = None) -> list[tuple[Term, ...]]:
-    """Parse a sum in which values may be ``a|b|c``, here or in ``flags``: one sum for each way to choose, in order."""
+    """Parse a sum in which values may be ``a|b|c``, here or in ``flags``: one sum for each way to choose, in order.
+
+    >>> [short(terms) for terms in grid("l1:lambda=1|2")]
+    ['l1:lambda=1', 'l1:lambda=2']
+    """
     parts = []
     for part in PLUS.split(text):
         name, colon, rest = part.partition(":")
