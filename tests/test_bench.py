@@ -68,6 +68,7 @@ def test_stock_avalanche_trains_beside_us():
     assert rows[0].n == 2
 
 
+@pytest.mark.slow
 def test_a_timer_sees_the_steps_and_not_what_happens_once_a_task():
     made = work(Setting(data="digits"), "ewc:samples=300", tasks=2, subset=300)
     start = time.perf_counter()

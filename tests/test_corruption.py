@@ -299,6 +299,7 @@ def fitted():
 SHARES = ("p=0", "p=0.25", "p=0.5", "p=1")
 
 
+@pytest.mark.slow
 def test_one_recipe_fits_every_corruption_and_random_labels_last(fitted):
     images_only = [fitted(f"corruption={kind}") for kind in KINDS[1:]]
     assert all(train == 1 for _, train, _ in (*images_only, *map(fitted, SHARES)))
@@ -307,6 +308,7 @@ def test_one_recipe_fits_every_corruption_and_random_labels_last(fitted):
     assert slowest < 6 * fitted("p=0")[0]
 
 
+@pytest.mark.slow
 def test_time_to_fit_and_test_error_grow_with_the_share_of_random_labels(fitted):
     epochs, _, tested = zip(*map(fitted, SHARES), strict=True)
     # One run each: which of two neighbouring shares is fitted an epoch earlier is the seed's business.
@@ -315,12 +317,14 @@ def test_time_to_fit_and_test_error_grow_with_the_share_of_random_labels(fitted)
     assert tested[0] > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ["p=1", "corruption=random-pixels", "corruption=gaussian"])
 def test_what_is_learned_from_noise_is_chance_on_the_test_set(fitted, settings):
     """The 10,000 test images are of 300 scans, so 0.04 is some two standard deviations."""
     assert fitted(settings)[2] == pytest.approx(0.1, abs=0.04)
 
 
+@pytest.mark.slow
 def test_shuffled_pixels_cost_a_network_without_locality_nothing(fitted):
     assert fitted("corruption=shuffled-pixels")[2] == pytest.approx(fitted("p=0")[2], abs=0.02)
 

@@ -178,6 +178,7 @@ def spec():
     return make
 
 
+@pytest.mark.slow
 def test_it_ends_training_before_random_labels_are_fitted(spec):
     plain, early = (run_one(spec(name), threads=1) for name in ("naive", "early-stopping"))
     (found,) = early.diagnostics["early-stopping"]

@@ -301,6 +301,7 @@ def test_twice_the_noise_or_twice_the_step_is_four_times_as_fast():
     assert decay(0.1, 0.5, 400) / slow == pytest.approx(4, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_regulariser_of_matrix_sensing_falls_at_that_rate_too():
     problem = MatrixSensing(d=6, measurements=12, trials=8)
 
@@ -317,6 +318,7 @@ def test_the_regulariser_of_matrix_sensing_falls_at_that_rate_too():
 # 3 to 6: what is simple in each setting, and that other noise does not find it
 
 
+@pytest.mark.slow
 def test_a_relu_network_loses_its_kinks_between_collinear_points():
     problem = ReLULine(trials=3)
     how = Training(eta=0.05, sigma=1.5, steps=6000, settle=300, drops=(0.8, 0.9), every=6000)
@@ -331,7 +333,9 @@ def test_a_relu_network_loses_its_kinks_between_collinear_points():
     assert min(changes["fixed"], changes["weights"]) > changes["fresh"] + 2
 
 
-@pytest.mark.parametrize(("activation", "eta", "steps"), [("tanh", 0.1, 4000), ("sigmoid", 0.5, 6000)])
+@pytest.mark.parametrize(
+    ("activation", "eta", "steps"), [("tanh", 0.1, 4000), pytest.param("sigmoid", 0.5, 6000, marks=pytest.mark.slow)]
+)
 def test_the_units_of_a_network_on_one_point_become_alike(activation, eta, steps):
     problem = OnePoint(activation=activation, trials=3)
     how = Training(eta=eta, sigma=1.0, steps=steps, settle=200, every=steps)
@@ -341,6 +345,7 @@ def test_the_units_of_a_network_on_one_point_become_alike(activation, eta, steps
         assert int(problem.kinds(train(problem, replace(how, noise=kind, steps=1000)).theta).min()) >= 6
 
 
+@pytest.mark.slow
 def test_matrix_sensing_finds_the_matrix_of_low_rank_under_label_noise_alone():
     problem = MatrixSensing(d=10, measurements=28, trials=3)
     how = Training(eta=0.02, sigma=1.5, steps=4000, settle=200, drops=(0.8, 0.9), every=4000)
@@ -350,6 +355,7 @@ def test_matrix_sensing_finds_the_matrix_of_low_rank_under_label_noise_alone():
     assert mean(error["fixed"][-1]) > start and mean(error["weights"][-1]) > start
 
 
+@pytest.mark.slow
 def test_sparse_squares_find_the_sparse_weights_under_label_noise_alone():
     problem = SparseSquares(d=40, ones=3, points=25, trials=3)
     how = Training(eta=0.01, sigma=1.0, at="one", steps=8000, settle=200, drops=(0.8, 0.9), fit=False, every=8000)

@@ -31,11 +31,10 @@ def test_every_part_can_be_planned(part):
 
 def test_a_study_draws_from_the_store_what_it_has_trained(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["label-noise", "robustness", "--scale", "smoke", "--jobs", "1", "--quiet", "--epochs", "1"]
+    words = ["robustness", "--scale", "smoke", "--jobs", "1", "--quiet", "--epochs", "1"]
     assert main([*words, "--out", "out"]) == 0
     figures = sorted((tmp_path / "out" / "figures").iterdir())
-    stems = {"label-noise-digits", "robustness-digits"}
-    assert {path.stem for path in figures} == stems and len(figures) == 4
+    assert [path.name for path in figures] == ["robustness-digits.png", "robustness-digits.svg"]
     before = {path: path.read_bytes() for path in figures}
     for path in (tmp_path / "out" / "weights").iterdir():
         path.unlink()

@@ -167,7 +167,7 @@ def test_other_optimizers_run_by_name(toy_bits):
 @pytest.mark.parametrize(
     ("strategy", "images"),
     [
-        ("ewc:samples=200+nvrm", 512),
+        ("ewc:samples=200+nvrm", 256),
         *(pytest.param(s, 1000, marks=pytest.mark.slow) for s in ("naive", "ewc+nvrm", "si")),
     ],
 )
