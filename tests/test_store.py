@@ -1,10 +1,12 @@
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -87,6 +89,96 @@ def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path):
         "bare",
     }
     assert store.get("cut") is None
+
+
+WHOLE = json.loads(result(provenance={"gradient_passes": 4}, curves={"test accuracy": (0.5,)}).to_json())
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("accuracy", 0, 0), None),
+        (("accuracy", 0, 0), "0.5"),
+        (("accuracy", 0, 0), True),
+        (("accuracy", 0, 0), math.nan),
+        (("accuracy", 0, 0), 1.5),
+        (("accuracy", 0, 0), [0.5]),
+        (("accuracy", 1), [0.5, 0.5, 0.5]),
+        (("accuracy",), [[0.5, 0.5]]),
+        (("losses", 0, 0), None),
+        (("losses", 0), 0.1),
+        (("losses", 0, 0), math.inf),
+        (("curves", "test accuracy"), [2.0]),
+        (("curves", "test accuracy"), "half"),
+        (("initial",), [0.1]),
+        (("initial",), [None, 0.1]),
+        (("trace",), [[0, 1]]),
+        (("trace",), [[7, 1, [0.5]]]),
+        (("train_seconds",), "1"),
+        (("train_seconds",), -1.0),
+        (("error",), 3),
+        (("status",), "finished"),
+        (("spec", "seed"), "0"),
+        (("spec", "epochs"), 1.5),
+        (("spec", "compiled"), 1),
+        (("spec", "colour"), "red"),
+        (("provenance", "gradient_passes"), "four"),
+        (("provenance", "gradient_passes"), math.nan),
+        (("diagnostics",), []),
+        (("taste",), "sweet"),
+    ],
+    ids=lambda of: ".".join(map(str, of)) if isinstance(of, tuple) else repr(of),
+)
+def test_what_no_run_can_measure_is_damaged_and_said_in_a_line(place, value, tmp_path):
+    values = deepcopy(WHOLE)
+    inner = values
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    path = tmp_path / f"{WHOLE['id']}.json"
+    path.write_text(json.dumps(values))
+    results, damaged = Store(tmp_path).load()
+    assert not results and Store(tmp_path).get(WHOLE["id"]) is None
+    assert len(damaged[path].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"schema": 1, "schema": 1}', "9" * 5000, '{"schema": 1, "id": 1e999}', ""]
+)
+def test_texts_that_no_writer_of_json_makes_are_damaged(text, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    results, damaged = Store(tmp_path).load()
+    assert not results and [path.name for path in damaged] == ["a.json"]
+
+
+def test_a_run_in_two_files_counts_once_and_under_its_own_name_only(tmp_path):
+    store = Store(tmp_path)
+    first, second = result(), result(seed=1)
+    copy = tmp_path / f"{second.id}.json"
+    copy.write_text(store.save(first).read_text())
+    results, damaged = store.load()
+    assert results == [first] and first.id in damaged[copy]
+    assert store.get(second.id) is None
+
+
+def test_what_is_no_file_stops_nothing(tmp_path):
+    store = Store(tmp_path)
+    store.save(result())
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "nowhere.json").symlink_to(tmp_path / "gone")
+    results, damaged = store.load()
+    assert results == [result()] and {path.stem for path in damaged} == {"folder", "pipe", "nowhere"}
+
+
+def test_a_damaged_or_foreign_file_under_a_runs_name_is_kept_beside_the_new_result(tmp_path, capsys):
+    store = Store(tmp_path)
+    path = tmp_path / f"{result().id}.json"
+    path.write_text(result(seed=1).to_json())
+    store.save(result())
+    assert store.load() == ([result()], {})
+    assert path.with_suffix(".damaged").read_text() == result(seed=1).to_json()
+    assert path.with_suffix(".damaged").name in capsys.readouterr().err
 
 
 def test_a_process_killed_while_saving_leaves_whole_files_only(tmp_path):

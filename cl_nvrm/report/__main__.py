@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_nvrm.errors import Parser, UserError, exit_code
+from cl_nvrm.errors import Parser, UserError, exit_code, note
 from cl_nvrm.spec import RunResult
 from cl_nvrm.sweep.store import Store
 
@@ -37,9 +37,11 @@ def write(stores: Sequence[Path], out: Path, title: str) -> list[Path]:
     for folder in stores:
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}; python -m cl_nvrm.run makes runs, --out says where")
-        found, broken = Store(folder).load()
+        found, left_out = Store(folder).load()
         results |= {result.id: result for result in found}
-        damaged |= broken
+        damaged |= left_out
+    for path, reason in damaged.items():
+        note(f"{path} is left out: {reason}")
     from cl_nvrm.report import export, page  # heavy: not needed for --help
     from cl_nvrm.report.sections import sections
 

@@ -39,8 +39,8 @@ def sections(results: Sequence[RunResult]) -> list[Section]:
 
 def _order(result: RunResult) -> tuple[object, ...]:
     spec = result.spec
-    plain = spec.strategy != "naive"
-    return spec.benchmark, spec.dataset, plain, spec.strategy.count("+"), spec.strategy, spec.lr, spec.id
+    combined = spec.strategy != "naive"
+    return spec.benchmark, spec.dataset, combined, spec.strategy.count("+"), spec.strategy, spec.lr, spec.id
 
 
 def _section(number: int, results: list[RunResult]) -> Section:

@@ -47,7 +47,7 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     from cl_nvrm.report import terminal
     from cl_nvrm.sweep import estimate
 
-    stored = {r.id: r for r in store.load()[0] if store.complete(r.id, arguments.keep_weights)}
+    stored = {r.id: r for r in store.results() if store.complete(r.id, arguments.keep_weights)}
     # What tuning will choose, and whether it is stored, is not known yet.
     to_do = [spec for spec in planned.specs if arguments.fresh or arguments.tune or spec.id not in stored]
     workers = workers_of(arguments, planned.device)

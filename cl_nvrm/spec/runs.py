@@ -6,9 +6,12 @@ These two are all that travels between processes and into the store.
 import hashlib
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, NoReturn
 
 SCHEMA = 1
+RECORDED = {"scenario": str, "gradient_passes": int, "weights_sha256": str, "traceback": str}  # read from provenance
+STRICT = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads what is annotated below
 Status = Literal["done", "diverged", "failed"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -44,6 +47,8 @@ class RunSpec:
     precision: Precision = "float32"
     channels_last: bool = False
     compiled: bool = False
+
+    __pydantic_config__ = STRICT
 
     @property
     def id(self) -> str:
@@ -82,6 +87,8 @@ class RunResult:
     trace: tuple[tuple[int, int, tuple[float, ...]], ...] = ()
     curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
+    __pydantic_config__ = STRICT
+
     @property
     def id(self) -> str:
         """The id of the spec."""
@@ -93,32 +100,70 @@ class RunResult:
 
     @classmethod
     def from_json(cls, text: str) -> "RunResult":
-        """Read what ``to_json`` wrote; ValueError says what is wrong with any other text."""
-        values = json.loads(text)
-        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        """Read what ``to_json`` wrote; ValueError says, in a line, what is wrong with any other text."""
+        try:
+            return cls._from_json(text)
+        except RecursionError as problem:
+            raise ValueError("nested too deeply") from problem
+
+    @classmethod
+    def _from_json(cls, text: str) -> "RunResult":
+        values = json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
+        if not isinstance(values, dict) or values.pop("schema", None) != SCHEMA:
             raise ValueError(f"not a run of schema {SCHEMA}")
-        try:
-            spec = RunSpec(**values["spec"])
-            later = ("initial", "trace", "curves")  # results of before have none of them
-            known = {f.name: values[f.name] for f in fields(cls) if f.name not in ("spec", *later)}
-        except (KeyError, TypeError) as problem:
-            raise ValueError(f"a field is missing or foreign ({problem})") from problem
-        if values.get("id") != spec.id:
+        run_id = values.pop("id", None)
+        later = ("initial", "trace", "curves")  # results of before have none of them
+        if missing := {f.name for f in fields(cls)} - {*values, *later}:
+            raise ValueError(f"a field is missing ({', '.join(sorted(missing))})")
+        result = _read(json.dumps(values, allow_nan=False))
+        if run_id != result.id:
             raise ValueError("the id does not fit the settings")
-        try:
-            for name in ("accuracy", "losses"):
-                known[name] = tuple(tuple(row) for row in known[name])
-            initial = tuple(values.get("initial", ()))
-            curves = {str(name): tuple(curve) for name, curve in values.get("curves", {}).items()}
-            trace = tuple((task, iteration, tuple(row)) for task, iteration, row in values.get("trace", ()))
-        except (TypeError, AttributeError) as problem:
-            raise ValueError(f"a field has the wrong shape ({problem})") from problem
-        if not (isinstance(known["provenance"], dict) and isinstance(known["diagnostics"], dict)):
-            raise ValueError("provenance and diagnostics must be objects")
-        widths = {len(row) for row in known["accuracy"]}
-        if known["status"] == "done" and (len(widths) != 1 or widths == {0}):
+        result._check()
+        return result
+
+    def _check(self) -> None:
+        """Raise ValueError for what its type allows and no run can measure."""
+        rows = (*self.accuracy, self.initial, *(row for _, _, row in self.trace), *self.curves.values())
+        if not all(0 <= share <= 1 for row in rows for share in row):
+            raise ValueError("an accuracy lies outside of 0 and 1")
+        if min(self.train_seconds, self.eval_seconds) < 0:
+            raise ValueError("a time is below 0")
+        for name, kind in RECORDED.items():
+            if not isinstance(self.provenance.get(name, kind()), kind):
+                raise ValueError(f"provenance.{name} is no {kind.__name__}")
+        tasks = len(self.accuracy)
+        if self.status == "done" and (not tasks or {len(row) for row in self.accuracy} != {tasks}):
             raise ValueError("a finished run needs an accuracy for every task in every row")
-        return cls(spec=spec, **known, initial=initial, trace=trace, curves=curves)
+        if self.status == "done" and (len(self.initial) not in (0, tasks) or any(t >= tasks for t, _, _ in self.trace)):
+            raise ValueError("there are other accuracies for more tasks than the run has")
+
+
+@cache
+def _reader() -> Any:
+    from pydantic import TypeAdapter  # heavy: not needed for --help
+
+    return TypeAdapter(RunResult)
+
+
+def _read(text: str) -> RunResult:
+    try:
+        result: RunResult = _reader().validate_json(text)
+    except ValueError as problem:
+        first = problem.errors()[0]  # type: ignore[attr-defined]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}") from None
+    return result
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number a run can have")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return values
 
 
 def canonical_json(value: Any) -> str:

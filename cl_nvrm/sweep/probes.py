@@ -76,14 +76,20 @@ def open_run(store: Store, result: RunResult, data_dir: Path | None, device: str
 
 def stored_answers(store: Store, result: RunResult, questions: Questions) -> Answers | None:
     """Return the answers for a run that are in the store, whether or not its weights still are; None if none are."""
+    from pydantic import TypeAdapter  # heavy: not needed for --help
+
     try:
-        found = json.loads(_path(store, result, questions).read_text("utf-8"))
-        if found["schema"] != SCHEMA or found["run"] != result.id:
-            return None
-        curve = tuple(Draws(d["scale"], tuple(d["accuracies"]), tuple(d["losses"])) for d in found["curve"])
-        return Answers(result.id, curve, found["training"])
-    except (OSError, ValueError, KeyError, TypeError):
+        text = _path(store, result, questions).read_text("utf-8")
+        about = json.loads(text)
+        answers = TypeAdapter(Answers).validate_json(text, strict=True)
+    except (OSError, ValueError, RecursionError):
         return None  # not there, or damaged
+    asked = json.loads(json.dumps(asdict(questions)))
+    if (about.get("schema"), about.get("questions"), answers.run) != (SCHEMA, asked, result.id):
+        return None
+    if [draws.scale for draws in answers.curve] != list(questions.scales):
+        return None
+    return answers if all(0 <= a <= 1 for draws in answers.curve for a in draws.accuracies) else None
 
 
 def ask(
@@ -129,7 +135,7 @@ def _compute(benchmark: Benchmark, model: nn.Module, run: str, questions: Questi
 
 def runs_of(store: Store, wanted: Sequence[str]) -> list[RunResult]:
     """Return the finished runs whose weights are kept, or those of the ids given; UserError if there are none."""
-    results = {result.id: result for result in store.load()[0] if result.status == "done"}
+    results = {result.id: result for result in store.results() if result.status == "done"}
     for run_id in wanted:
         if run_id not in results:
             raise UserError(f"There is no finished run {run_id} in {store.folder}")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import UserError, note
 from cl_nvrm.spec import RunResult
 from cl_nvrm.sweep.claim import claim
 from cl_nvrm.sweep.run_log import RunLog
@@ -32,9 +32,15 @@ class Store:
             raise UserError(f"Cannot write to {self.folder} ({reason}); name another folder with --out") from problem
 
     def save(self, result: RunResult) -> Path:
-        """Write a result, replacing an earlier one of the same id, and return its file; UserError if it cannot."""
+        """Write a result, replacing an earlier one of the same id, and return its file; UserError if it cannot.
+
+        A file of that name which is no result of the run is kept, with the suffix ``.damaged``.
+        """
         path = self._path(result.id)
         try:
+            if path.exists() and self.get(result.id) is None:  # perhaps another run's: nothing is lost
+                path.replace(path.with_suffix(".damaged"))
+                note(f"{path} was no result of this run and is now {path.with_suffix('.damaged').name}")
             self._write(path, result.to_json())
         except OSError as problem:
             reason = problem.strerror or str(problem)
@@ -43,9 +49,9 @@ class Store:
         return path
 
     def get(self, run_id: str) -> RunResult | None:
-        """Return the result of that id; None if there is none, or only a damaged file."""
+        """Return the result of that id; None if there is none, or only a damaged or foreign file."""
         try:
-            return RunResult.from_json(self._path(run_id).read_text(encoding="utf-8"))
+            return _read(self._path(run_id))
         except (OSError, ValueError):
             return None
 
@@ -58,14 +64,23 @@ class Store:
         return not with_weights or self.weights_path(run_id).is_file()
 
     def load(self) -> tuple[list[RunResult], dict[Path, str]]:
-        """Return all results, and the files that are none with the reason."""
+        """Return all results, and the files that are none with the reason, which is one line."""
         results, damaged = [], {}
         for path in sorted(self.folder.glob("*.json")):
             try:
-                results.append(RunResult.from_json(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as problem:
+                results.append(_read(path))
+            except OSError as problem:
+                damaged[path] = problem.strerror or str(problem)
+            except ValueError as problem:
                 damaged[path] = str(problem)
         return results, damaged
+
+    def results(self) -> list[RunResult]:
+        """Return all results, after a line on stderr for each file that is left out."""
+        results, damaged = self.load()
+        for path, reason in damaged.items():
+            note(f"{path} is left out: {reason}")
+        return results
 
     def claim_path(self, run_id: str) -> Path:
         """Return the file to hold a run's claim by."""
@@ -124,3 +139,13 @@ class Store:
 
     def _path(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.json"
+
+
+def _read(path: Path) -> RunResult:
+    """Return the result in a file; OSError if there is none, ValueError for a foreign or damaged one."""
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise ValueError("it is not a regular file")
+    result = RunResult.from_json(path.read_text(encoding="utf-8"))
+    if result.id != path.stem:
+        raise ValueError(f"it holds run {result.id}, whose file is {result.id}.json")
+    return result

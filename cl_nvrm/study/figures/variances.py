@@ -45,5 +45,7 @@ def recorded(result: RunResult, name: str) -> list[float]:
     """Return one number an epoch of a one-task run, or nothing where it was not recorded."""
     if name == "test error":
         return [100 * (1 - value) for value in result.curves.get(TEST, ())]
-    values = (result.diagnostics.get("nsr") or [{}])[0].get("by_epoch", {}).get(name, [])
-    return list(values)
+    match result.diagnostics.get("nsr"):
+        case [{"by_epoch": {**by_name}}, *_] if isinstance(values := by_name.get(name), list):
+            return [value for value in values if isinstance(value, float)]
+    return []
