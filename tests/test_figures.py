@@ -4,6 +4,7 @@ from matplotlib.collections import PolyCollection
 
 from cl_nvrm.analysis import metrics, stats
 from cl_nvrm.analysis.comparisons import cells
+from cl_nvrm.errors import UserError
 from cl_nvrm.report import figures
 from cl_nvrm.spec import RunResult, RunSpec
 
@@ -52,6 +53,12 @@ def test_curves_show_means_bands_and_say_what_they_are(draw):
 def test_one_trial_has_no_band_and_says_so():
     figure = figures.base_task_curve(runs(seeds=1), "toy, n = 1")
     assert not figure.axes[0].collections and "one trial" in figure._supxlabel.get_text()
+
+
+def test_runs_without_curves_are_refused_in_words():
+    assert not figures.over_epochs(runs())
+    with pytest.raises(UserError, match="nothing was recorded after every epoch"):
+        figures.epoch_curves(runs(), "toy")
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cl_nvrm.spec import RunSpec
+
 TOY = ("--benchmark", "toy", "--jobs", 1)
 
 
@@ -17,6 +19,7 @@ def test_the_json_object_keeps_its_contract(cli_json, tmp_path):
     assert out.keys() == {"schema", "runs", "comparisons", "figures", "store"} and out["schema"] == 1
     for seed, run in enumerate(out["runs"]):
         assert run["seed"] == seed and run["status"] == "done" and run["dataset"] == "synthetic"
+        assert RunSpec(**run["spec"]).id == run["id"]
         assert run["strategy"].startswith("ewc:lambda=30,") and "+nvrm:variability=0.03" in run["strategy"]
         matrix = run["accuracy"]
         assert run["base_task"] == [row[0] for row in matrix]
@@ -37,6 +40,38 @@ def test_a_second_run_takes_everything_from_the_store_and_draws_the_same_figures
     assert json.loads(out)["runs"] == json.loads(json.dumps(first["runs"]))
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
     assert {f: (tmp_path / f).read_bytes() for f in before} == before
+
+
+def test_the_json_tells_runs_of_a_grid_apart(cli_json):
+    runs = cli_json("--lr", "0.001|0.01", "--no-plots")["runs"]
+    assert [run["spec"]["lr"] for run in runs] == [0.001, 0.01]
+    assert all(RunSpec(**run["spec"]).id == run["id"] for run in runs)
+
+
+def test_figures_of_another_command_are_kept_beside_the_new_ones(cli, tmp_path):
+    folder = tmp_path / "reports/runs/figures"
+    assert cli(*TOY, "--strategy", "naive")[0] == 0
+    (folder / "own.png").write_bytes(b"a user's")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = cli(*TOY, "--strategy", "l1")
+    (other,) = [path for path in folder.iterdir() if path.is_dir()]
+    assert code == 0 and str(Path(other.name)) in err and "earlier command" in err
+    assert {path.name: path.read_bytes() for path in other.iterdir()} | {"own.png": b"a user's"} == before
+    new = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert new.keys() == before.keys() and new["base_task.png"] != before["base_task.png"]
+    assert "earlier command" not in cli(*TOY, "--strategy", "l1")[2]
+
+
+def test_a_file_of_another_run_under_a_planned_name_is_kept_aside_and_the_run_is_trained(cli, cli_json, tmp_path):
+    first, second = cli_json("--trials", 2, "--no-plots")["runs"]
+    runs = tmp_path / "reports/runs"
+    (runs / f"{second['id']}.json").write_text((runs / f"{first['id']}.json").read_text())
+    code, out, err = cli(*TOY, "--trials", 2, "--no-plots", "--format", "json")
+    assert code == 0 and "1 of 2 runs are stored already" in err and f"{second['id']}.damaged" in err
+    assert [run["accuracy"] for run in json.loads(out)["runs"]] == [first["accuracy"], second["accuracy"]]
+    (runs / f"{first['id']}.json").write_text("{")
+    code, out, err = cli(*TOY, "--trials", 2, "--dry-run")
+    assert code == 0 and f"{first['id']}.json is left out" in err and out.count("to do,") == 2
 
 
 def test_fresh_trains_again(cli_json, tmp_path):

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import cl_nvrm
+from cl_nvrm import data
 from cl_nvrm.errors import Diverged, UserError
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.sweep.sweep import Workers, sweep
 from cl_nvrm.training import train
+from cl_nvrm.training.build import build_benchmark
 from cl_nvrm.training.record import LossRecord
 from cl_nvrm.training.stack import run_stack, stackable, stacked
 from cl_nvrm.training.train import run_one
@@ -98,6 +100,13 @@ def test_what_cannot_be_stacked_is_refused(toy_spec):
     with pytest.raises(ValueError, match="nothing but their seed"):
         run_stack([toy_spec(), replace(toy_spec(), lr=0.1)])
     assert stackable(toy_spec("ewc+nvrm"))
+
+
+def test_the_trials_of_a_stack_share_one_data_set_on_a_device(toy_spec):
+    images = data.load("digits")
+    spec = toy_spec(benchmark="noisy-mnist:rate=0", dataset="digits", dataset_sha256=images.sha256)
+    first, second = (build_benchmark(replace(spec, seed=seed), None, "cpu")[1] for seed in (0, 1))
+    assert first is second
 
 
 def test_the_command_stacks_and_stores_each_trial_under_its_own_id(cli_json, tmp_path):

@@ -39,6 +39,10 @@ def test_tensorboard_reads_what_was_written(cli, tmp_path):
     points = read.Scalars("accuracy/task 1")
     assert [p.step for p in points] == [1, 2, 3]
     assert [p.value for p in points] == pytest.approx(run["base_task"])
+    assert cli(*TOY, "--track", "tensorboard", "--fresh")[0] == 0
+    again = EventAccumulator(str(tmp_path / "reports/runs/tensorboard" / run["id"]))
+    again.Reload()
+    assert [p.step for p in again.Scalars("accuracy/task 1")] == [1, 2, 3]
 
 
 def test_wandb_gets_settings_and_steps(cli, monkeypatch):

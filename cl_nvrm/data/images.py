@@ -34,7 +34,7 @@ class RawImages:
         return digest.hexdigest()[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """A data set: float32 images (n, channels, height, width), standardised by the training ones; labels (n,).
 

@@ -20,6 +20,7 @@ from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
+from cl_nvrm.errors import UserError
 from cl_nvrm.report.lines import mean_lines
 from cl_nvrm.spec import RunResult, grammar
 
@@ -105,9 +106,14 @@ def trace_curve(cells: Sequence[Cell], title: str) -> Figure:
 
 
 def epoch_curves(cells: Sequence[Cell], title: str) -> Figure:
-    """Draw what was recorded after every epoch, a panel for each curve there is, one line a strategy."""
+    """Draw what was recorded after every epoch, a panel for each curve there is, one line a strategy.
+
+    UserError if nothing was recorded.
+    """
     done = finished(cells)
     recorded = list(dict.fromkeys(name for r in done for name in r.curves))
+    if not recorded:
+        raise UserError("nothing was recorded after every epoch, so there are no curves to draw")
     lines, trials = sum(bool(cell.done) for cell in cells), len({r.spec.seed for r in done})
     below = 0.26 * -(-lines // 3)  # inches of legend
     rows, columns = -(-len(recorded) // 2), min(2, len(recorded))

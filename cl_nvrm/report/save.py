@@ -1,29 +1,33 @@
 """Figures to files."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cl_nvrm.analysis.comparisons import Cell
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import UserError, note
 from cl_nvrm.report import figures
+from cl_nvrm.spec import text_digest
 from cl_nvrm.spec.cell_names import setting
 
 
-def save(drawn: Mapping[str, Figure], folder: Path) -> list[Path]:
+def save(drawn: Mapping[str, Figure], folder: Path, about: str | None = None) -> list[Path]:
     """Write each figure as PNG and SVG under its name and return the files; UserError if it cannot.
 
-    The same numbers give the same files: no dates, no random ids.
+    The same numbers give the same files: no dates, no random ids. ``about`` becomes their description.
     """
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context({"svg.hashsalt": "cl_nvrm"}):
             for name, figure in drawn.items():
-                for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+                for suffix, without in (("png", "Software"), ("svg", "Date")):
                     path = folder / f"{name}.{suffix}"
+                    metadata = {without: None} | ({"Description": about} if about else {})
                     figure.savefig(path, dpi=150, metadata=metadata)
                     paths.append(path)
     except OSError as problem:
@@ -31,7 +35,7 @@ def save(drawn: Mapping[str, Figure], folder: Path) -> list[Path]:
     return paths
 
 
-def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
+def draw(cells: Sequence[Cell], folder: Path, about: str | None = None) -> list[Path]:
     """Draw what cells have something for and return the files; none if no run has finished."""
     counts = [len(cell.done) for cell in cells if cell.done]
     if not counts:
@@ -39,4 +43,44 @@ def draw(cells: Sequence[Cell], folder: Path) -> list[Path]:
     n = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     title = f"{setting(cells[0].results[0].spec)}, n = {n}"
     shown = [figure for figure in figures.FIGURES if figure.in_run and figure.applies(cells)]
-    return save({figure.name: figure.draw(cells, title) for figure in shown}, folder)
+    return save({figure.name: figure.draw(cells, title) for figure in shown}, folder, about)
+
+
+def draw_beside_others(cells: Sequence[Cell], folder: Path) -> list[Path]:
+    """Draw into a folder that may have figures of other runs: these move to a folder of their own, after a note.
+
+    A figure's description names the runs it shows, by a digest of their ids.
+    """
+    ids = sorted(result.id for cell in cells for result in cell.done)
+    about = f"runs {text_digest(' '.join(ids), 8)}"
+    if ids:
+        _set_aside(folder, about)
+    return draw(cells, folder, about)
+
+
+def _set_aside(folder: Path, about: str) -> None:
+    moved = set()
+    for path in (folder / f"{figure.name}.png" for figure in figures.FIGURES):
+        if not path.is_file() or (shows := _description(path)) == about:
+            continue
+        other = folder / (shows or "earlier").removeprefix("runs ")
+        try:
+            other.mkdir(exist_ok=True)
+            for file in (path, path.with_suffix(".svg")):
+                if file.is_file():
+                    file.replace(other / file.name)
+        except OSError as problem:
+            raise UserError(f"Cannot move the figures of other runs to {other} ({problem.strerror})") from problem
+        moved.add(other)
+    for other in sorted(moved):
+        note(f"the figures of an earlier command are now in {other}")
+
+
+def _description(path: Path) -> str | None:
+    """Return what a figure says it shows; None if it does not say, or is damaged."""
+    try:
+        with Image.open(path) as image:
+            text = str(image.info.get("Description", ""))
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return text if re.fullmatch("runs [0-9a-f]{8}", text) else None

@@ -63,6 +63,7 @@ def as_json(
         "runs": [
             {
                 "id": r.id,
+                "spec": asdict(r.spec),
                 "strategy": r.spec.strategy,
                 "benchmark": r.spec.benchmark,
                 "dataset": r.spec.dataset,

@@ -68,10 +68,10 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
 def _show(arguments: Arguments, results: list[RunResult], names: CellNames, store: Store) -> None:
     from cl_nvrm.analysis.comparisons import cells, comparisons
     from cl_nvrm.report import terminal
-    from cl_nvrm.report.save import draw
+    from cl_nvrm.report.save import draw_beside_others
 
     groups = cells(results, names)
-    figures = draw(groups, store.folder / "figures") if arguments.plots else []
+    figures = draw_beside_others(groups, store.folder / "figures") if arguments.plots else []
     compared = comparisons(groups, ("base task", "ACC", "memorised"))
     if arguments.format == "json":
         print(json.dumps(terminal.as_json(results, compared, figures, store.folder)))

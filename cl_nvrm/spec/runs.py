@@ -134,6 +134,8 @@ class RunResult:
         tasks = len(self.accuracy)
         if self.status == "done" and (not tasks or {len(row) for row in self.accuracy} != {tasks}):
             raise ValueError("a finished run needs an accuracy for every task in every row")
+        if any(iteration < 1 or not row for _, iteration, row in self.trace):
+            raise ValueError("an evaluation while training has no iteration, or no accuracy")
         if self.status == "done" and (len(self.initial) not in (0, tasks) or any(t >= tasks for t, _, _ in self.trace)):
             raise ValueError("there are other accuracies for more tasks than the run has")
 

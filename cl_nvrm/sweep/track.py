@@ -92,7 +92,9 @@ class TensorBoard:
         return (self.folder / run_id).is_dir()
 
     def write(self, result: RunResult, name: str, events: Events) -> None:
-        """Write the run's scalars, and its name as text."""
+        """Write the run's scalars, and its name as text; what was written of an earlier training of it goes."""
+        for earlier in (self.folder / result.id).glob("events.out.tfevents.*"):
+            earlier.unlink()
         with self.writer(str(self.folder / result.id)) as writer:
             writer.add_text("run", f"{name}, seed {result.spec.seed}")
             for tag, step, value, when in scalars(result, events):
@@ -114,10 +116,10 @@ class WandB:
         return any((self.folder / "wandb").glob(f"*run-*-{run_id}"))
 
     def write(self, result: RunResult, name: str, events: Events) -> None:
-        """Write the run's settings and scalars."""
+        """Write the run's settings and scalars, in place of those of an earlier training of it."""
         run = self.wandb.init(
             project="cl_nvrm", id=result.id, name=f"{name}, seed {result.spec.seed}", group=name, dir=str(self.folder),
-            config=asdict(result.spec), resume="allow", reinit="finish_previous",
+            config=asdict(result.spec), reinit="finish_previous",
         )  # fmt: skip
         for step, of_step in groupby(scalars(result, events), key=itemgetter(1)):
             run.log({tag: value for tag, _, value, _ in of_step}, step=step)

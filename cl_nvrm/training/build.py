@@ -48,6 +48,12 @@ def parts(spec: RunSpec) -> Parts:
     )
 
 
+@lru_cache(maxsize=1)
+def _moved(images: data.Images, device: str) -> data.Images:
+    """The data set on a device, where all trials of a stack, and all runs of a sweep, share it."""
+    return images.to(device)
+
+
 def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
     """Build the spec's benchmark; MissingData if the data on disk are not those of the spec."""
     term = parts(spec).benchmark
@@ -56,7 +62,7 @@ def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[
         images = data.load(spec.dataset, folder=data_dir)
         if images.sha256 != spec.dataset_sha256:
             raise MissingData(f"'{spec.dataset}' has changed on disk since this run was planned; plan it again")
-        images = images.to(device)
+        images = _moved(images, device)
     made: Benchmark = term.make(*([images] if images else []), seed=parts(spec).seeds["benchmark"])
     if images is None and device != "cpu":
         for task in (*made.train, *made.test):
