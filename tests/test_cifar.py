@@ -148,9 +148,9 @@ def test_whatever_else_torchvision_says_is_passed_on_with_the_folder(tmp_path, w
         data.load("cifar10", folder=tmp_path)
 
 
-def test_a_set_that_is_nowhere_is_not_downloaded_unless_auto(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(loading, "_download", lambda _: pytest.fail("strict names are not downloaded"))
-    with pytest.raises(MissingData, match=rf"No data set '{name}' under {tmp_path}, "):
+def test_a_set_that_is_nowhere_is_missing_and_nothing_else_takes_its_place(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(loading, "_download", lambda _: "no network")
+    with pytest.raises(MissingData, match=rf"No data set '{name}' under {tmp_path}, .*downloaded \(no network\)"):
         data.load(name, folder=tmp_path)
 
 

@@ -20,7 +20,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from cl_nvrm import data
-from cl_nvrm.data import digits, idx
+from cl_nvrm.data import digits, folders, idx
 from cl_nvrm.data import sources as loading
 from cl_nvrm.data.images import Images, RawImages
 from cl_nvrm.errors import MissingData
@@ -223,7 +223,6 @@ def broken_png():
         ({"train/cat/001.png": png(pixels(1)[0])[:200]}, r"train/cat/001.png is not an image"),
         ({"train/cat/001.png": broken_png()}, r"train/cat/001.png is not an image"),
         ({"train/cat/009.png": png(np.zeros((5, 5), np.uint8))}, r"train/cat/009.png is \(5, 5\), the images before"),
-        ({"train/cat/009.png": png(np.zeros((28, 28, 3), np.uint8))}, r"train/cat/009.png is \(28, 28, 3\), the"),
     ],
 )
 def test_a_bad_image_is_named(tmp_path, bad, says, archive):
@@ -275,6 +274,170 @@ def test_a_change_is_noticed_whatever_the_case_of_a_files_suffix(tmp_path):
     assert data.load("pets", folder=tmp_path).sha256 != first.sha256
 
 
+@pytest.mark.parametrize("archive", [False, True])
+def test_hidden_files_and_rubbish_are_passed_over(tmp_path, archive):
+    image = png(pixels(1)[0])
+    rubbish = {
+        "train/.ipynb_checkpoints/000.png": image,
+        "train/.DS_Store": b"",
+        "train/cat/._001.png": b"not an image",
+        "train/cat/Thumbs.db": b"",
+        "train/__MACOSX/cat/001.png": b"not an image",
+        ".trash/train/cow/000.png": image,
+    }
+    write_folders(tmp_path / "pets", archive=archive)
+    write_folders(tmp_path / "untidy", archive=archive, bad=rubbish)
+    heard = []
+    assert data.load("untidy", folder=tmp_path, warn=heard.append).sha256 == data.load("pets", folder=tmp_path).sha256
+    assert heard == []
+
+
+def test_what_is_left_out_is_said_with_its_count_now_and_from_the_kept_copy(tmp_path):
+    image = png(pixels(1)[0])
+    more = {
+        "old/train/cow/000.png": image,
+        "old/train/cow/001.png": image,
+        "train/000.png": image,
+        "train/cat/notes.txt": b"hello",
+        "labels.csv": b"1",
+    }
+    write_folders(tmp_path / "pets")
+    write_folders(tmp_path / "more", bad=more)
+    for _ in range(2):
+        heard = []
+        images = data.load("more", folder=tmp_path, warn=heard.append)
+        assert images.sha256 == data.load("pets", folder=tmp_path).sha256
+        (line,) = heard
+        for text in ("3 outside of train/ and test/", "1 in train/ itself", "1 .txt, not taken"):
+            assert text in line
+        loading._cached_load.cache_clear()
+    assert images.notes == (line,)
+
+
+def test_deeper_folders_belong_to_their_class_and_links_are_followed(tmp_path):
+    write_folders(tmp_path / "pets")
+    write_folders(tmp_path / "deep")
+    cats = tmp_path / "deep/train/cat"
+    (cats / "black").mkdir()
+    for file in sorted(cats.glob("*.png"))[1:]:
+        file.rename(cats / "black" / file.name)
+    (tmp_path / "deep/train/dog").rename(tmp_path / "dogs")
+    (tmp_path / "deep/train/dog").symlink_to(tmp_path / "dogs")
+    (tmp_path / "deep/train/cat/up").symlink_to(tmp_path / "deep")  # a loop
+    assert data.load("deep", folder=tmp_path).sha256 == data.load("pets", folder=tmp_path).sha256
+    loading._cached_load.cache_clear()
+    (cats / "gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(MissingData, match=r"train/cat/gone\.png cannot be read"):
+        data.load("deep", folder=tmp_path)
+
+
+def encoded_as(form, mode, array):
+    file = io.BytesIO()
+    Image.fromarray(array).convert(mode).save(file, form)
+    return file.getvalue()
+
+
+def sixteen_bits(array):
+    file = io.BytesIO()
+    Image.fromarray(array.astype(np.uint16) * 257).save(file, "PNG")
+    return file.getvalue()
+
+
+def palette_with_a_hole(array):
+    """A palette image whose brightest colour is transparent."""
+    image = Image.fromarray(array).convert("P")
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=255)
+    return file.getvalue()
+
+
+def test_every_kind_of_pixels_comes_out_as_a_person_sees_it(tmp_path):
+    grey = np.minimum(pixels(1)[0], 254)  # 255 is the hole
+    grey[0, 0] = 255
+    veil = np.dstack([grey, np.where(grey < 128, 0, 255).astype(np.uint8)])
+    kinds = {
+        "a16": (sixteen_bits(grey), grey),
+        "b1": (encoded_as("PNG", "1", (grey > 99).astype(np.uint8) * 255), (grey > 99) * 255),
+        "c_bmp": (encoded_as("BMP", "L", grey), grey),
+        "d_tiff": (encoded_as("TIFF", "L", grey), grey),
+        "e_la": (encoded_as("PNG", "LA", veil), np.where(grey < 128, 255, grey)),
+        "f_hole": (palette_with_a_hole(grey), grey),
+    }
+    folder = tmp_path / "kinds"
+    for split in ("train", "test"):
+        for name, (content, _) in kinds.items():
+            (folder / split / name).mkdir(parents=True)
+            suffix = name.partition("_")[2]
+            (folder / split / name / f"0.{suffix if suffix in ('bmp', 'tiff') else 'png'}").write_bytes(content)
+    heard = []
+    raw = folders.read(folder)
+    assert data.load("kinds", folder=tmp_path, warn=heard.append).classes == len(kinds)
+    assert raw.train_x.shape == (len(kinds), 3, 28, 28)  # the palette is one of colours
+    for image, (_, expected) in zip(raw.train_x, kinds.values(), strict=True):
+        assert all(np.array_equal(channel.numpy(), expected) for channel in image)
+    said = " ".join(heard)
+    for text in ("16-bit greys were scaled to 8 bits (2 images)", "laid on white (4 images)", "three channels (10"):
+        assert text in said
+
+
+def test_pixels_that_nobody_can_scale_are_refused(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(np.full((28, 28), 0.5, np.float32)).save(file, "TIFF")
+    write_folders(tmp_path / "pets", bad={"train/cat/009.tif": file.getvalue()})
+    with pytest.raises(MissingData, match=r"009\.tif has floating-point pixels"):
+        data.load("pets", folder=tmp_path)
+
+
+@pytest.mark.parametrize("where", ["train/cow", "test/cow"])
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_class_without_images_in_a_split_is_refused(tmp_path, where, empty):
+    write_folders(tmp_path / "pets")
+    (tmp_path / "pets" / where).mkdir()
+    if not empty:
+        (tmp_path / "pets" / where / "0.png").write_bytes(png(pixels(1)[0]))
+    with pytest.raises(MissingData, match=r"class 'cow' has no images under (train|test)/"):
+        data.load("pets", folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["shapes", "splits"])
+def test_another_layout_is_told_what_is_wanted(tmp_path, name):
+    for place in ("circle", "square") if name == "shapes" else ("training/circle", "training/square"):
+        (tmp_path / name / place).mkdir(parents=True)
+        (tmp_path / name / place / "0.png").write_bytes(png(pixels(1)[0]))
+    with pytest.raises(
+        MissingData, match=r"no images under train/.*write \{train,test\}/<class>/<image>.*2 outside of"
+    ):
+        data.load(name, folder=tmp_path)
+
+
+def test_two_sets_in_one_folder_are_not_joined(tmp_path):
+    write_folders(tmp_path / "both/old")
+    write_folders(tmp_path / "both/new")
+    with pytest.raises(MissingData, match=r"both holds several sets \(new, old\)"):
+        data.load("both", folder=tmp_path)
+
+
+def test_a_set_unpacked_with_its_own_folder_on_top_is_found(tmp_path):
+    write_folders(tmp_path / "pets")
+    write_folders(tmp_path / "unpacked/pets-v2")
+    assert data.load("unpacked", folder=tmp_path).sha256 == data.load("pets", folder=tmp_path).sha256
+
+
+@pytest.mark.parametrize("written", ["My_Data", "my_data", "my-data", "MY-DATA"])
+def test_a_folder_is_found_however_its_name_is_written(tmp_path, written):
+    write_folders(tmp_path / "My_Data")
+    assert data.load(written, folder=tmp_path).name == "My_Data"
+
+
+@pytest.mark.parametrize("written", ["../pets", "x" * 5000, "a/b", "\0", "."])
+def test_what_cannot_be_a_folders_name_is_no_data_set(tmp_path, written):
+    write_folders(tmp_path / "pets")
+    (tmp_path / "here").mkdir()
+    with pytest.raises(MissingData, match="No data set") as problem:
+        data.load(written, folder=tmp_path / "here")
+    assert len(str(problem.value)) < 1000
+
+
 def test_an_archive_that_is_none_is_named(tmp_path):
     (tmp_path / "pets").mkdir()
     (tmp_path / "pets" / "a.zip").write_bytes(b"PK nonsense")
@@ -307,6 +470,11 @@ def damage(folder, how):
         images.write_bytes(gzip.compress(b""))
     elif how == "counts":
         labels.write_bytes(gzip.compress(encoded(np.zeros(7, np.uint8))))
+    elif how == "test size":
+        (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(encoded(pixels(20)[:, :5, :5])))
+    elif how == "no test 3":
+        tested = np.where(np.arange(20) % 10 == 3, 4, np.arange(20) % 10).astype(np.uint8)
+        (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(encoded(tested)))
 
 
 @pytest.mark.parametrize(
@@ -319,6 +487,8 @@ def damage(folder, how):
         ("labels for images", "is not an IDX file of 3-dimensional bytes"),
         ("empty", "is not an IDX file"),
         ("counts", "50 train images but 7 labels"),
+        ("test size", "training images are 28 x 28, test images 5 x 5"),
+        ("no test 3", "class 3 has no test images"),
     ],
 )
 def test_damaged_idx_files_are_named(tmp_path, how, says):
@@ -375,10 +545,11 @@ def prepared_download(tmp_path):
     return [(n, hashlib.md5((tmp_path / "served" / n).read_bytes()).hexdigest()) for n in names]
 
 
-def test_auto_downloads_into_the_cache_and_finds_it_there_next_time(tmp_path, monkeypatch, mirror):
+@pytest.mark.parametrize("choice", ["auto", "mnist", "MNIST"])
+def test_it_is_downloaded_into_the_cache_and_found_there_next_time(tmp_path, monkeypatch, mirror, choice):
     monkeypatch.setattr(MNIST, "resources", prepared_download(tmp_path))
     heard = []
-    assert data.load("auto", warn=heard.append).name == "mnist" and heard == []
+    assert data.load(choice, warn=heard.append).name == "mnist" and heard == []
     assert sorted(p.name for p in loading.cache_folder().iterdir()) == ["MNIST"]
     loading._cached_load.cache_clear()
     assert len(data.load("mnist").train_y) == 50
@@ -393,8 +564,24 @@ def test_a_download_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch, mi
         (tmp_path / "served" / resources[3][0]).unlink()
     monkeypatch.setattr(MNIST, "resources", resources)
     monkeypatch.setattr(digits, "make", small)
+    with pytest.raises(MissingData, match=r"No data set 'mnist' under .*, and none could be downloaded"):
+        data.load("mnist")
+    assert list(loading.cache_folder().iterdir()) == []
     assert data.load("auto").name == "digits"
     assert [p.name for p in loading.cache_folder().iterdir()] == ["decoded"]
+
+
+def test_a_set_that_another_process_has_fetched_meanwhile_is_taken(tmp_path, monkeypatch, mirror):
+    monkeypatch.setattr(MNIST, "resources", prepared_download(tmp_path))
+    own = loading._download
+
+    def both(name):
+        assert own(name) is None  # the other one
+        return own(name)
+
+    monkeypatch.setattr(loading, "_download", both)
+    assert len(data.load("mnist").train_y) == 50
+    assert sorted(p.name for p in loading.cache_folder().iterdir()) == ["MNIST"]
 
 
 def test_a_mirror_that_never_answers_is_given_up_on(monkeypatch):

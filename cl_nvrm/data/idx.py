@@ -37,6 +37,13 @@ def read(folder: Path) -> RawImages:
         images, labels = arrays[f"{split}_x"], arrays[f"{split}_y"]
         if len(images) != len(labels) or len(images) == 0:
             raise MissingData(f"{folder}: {len(images)} {split} images but {len(labels)} labels; copy the set again")
+    if arrays["train_x"].shape[1:] != arrays["test_x"].shape[1:]:
+        sizes = [" x ".join(map(str, arrays[part].shape[1:])) for part in ("train_x", "test_x")]
+        raise MissingData(f"{folder}: training images are {sizes[0]}, test images {sizes[1]}; copy the set again")
+    learned, tested = (set(arrays[part].tolist()) for part in ("train_y", "test_y"))
+    for split, missing in (("train", tested - learned), ("test", learned - tested)):
+        if missing:
+            raise MissingData(f"{folder}: class {min(missing)} has no {split} images; copy the set again")
     return RawImages(
         arrays["train_x"][:, None], arrays["train_y"].long(), arrays["test_x"][:, None], arrays["test_y"].long()
     )

@@ -17,12 +17,16 @@ _AGREED = {
 
 @dataclass(frozen=True)
 class RawImages:
-    """Images (n, channels, height, width) and labels (n,), uint8 and int64, for training and for testing."""
+    """Images (n, channels, height, width) and labels (n,), uint8 and int64, for training and for testing.
+
+    ``notes`` say what was left out or converted on the way; the fingerprint is of pixels and labels alone.
+    """
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -39,6 +43,7 @@ class Images:
     """A data set: float32 images (n, channels, height, width), standardised by the training ones; labels (n,).
 
     ``black`` (channels or 1, 1, 1) is what a black pixel has become; 0, unless told, as in pixels nobody standardised.
+    ``notes`` say what was left out or converted when it was read.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Images:
     test_x: Tensor
     test_y: Tensor
     black: Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1))
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def standardised(cls, name: str, raw: RawImages) -> "Images":
@@ -64,7 +70,7 @@ class Images:
 
         classes = int(max(raw.train_y.max(), raw.test_y.max())) + 1
         train_x, test_x, black = (scaled(x) for x in (raw.train_x, raw.test_x, torch.zeros_like(mean)))
-        return cls(name, raw.sha256, classes, train_x, raw.train_y, test_x, raw.test_y, black)
+        return cls(name, raw.sha256, classes, train_x, raw.train_y, test_x, raw.test_y, black, raw.notes)
 
     @property
     def values(self) -> int:

@@ -181,6 +181,7 @@ def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | Non
         "heads": benchmark.heads,
         "chance": benchmark.chance,
         "train_images": len(images.train_y) if images else None,
+        **({"data_notes": list(images.notes)} if images and images.notes else {}),
         "seeds": parts(spec).seeds,
         **benchmark.details,
     }
