@@ -177,7 +177,8 @@ class Benchmark:
 
     ``model`` builds a fresh network from the global random state. ``chance`` is the accuracy of guessing. ``details``
     are plain values worth recording, such as the hashes of the permutations; ``diagnostics`` those that say what the
-    data turned out to be. ``watched`` is evaluated after every epoch.
+    data turned out to be. ``watched`` is evaluated after every epoch. ValueError for tasks that cannot be learned or
+    tested: of one class only, or without samples.
     """
 
     scenario: str
@@ -190,6 +191,14 @@ class Benchmark:
     details: dict[str, Any] = field(default_factory=dict)
     diagnostics: dict[str, Any] = field(default_factory=dict)
     watched: tuple[Watched, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.chance < 1:
+            raise ValueError("each task has one class only, so there is nothing to learn in it")
+        for what, tasks in (("training", self.train), ("test", self.test)):
+            for number, task in enumerate(tasks, 1):
+                if len(task) == 0:
+                    raise ValueError(f"task {number} has no {what} samples")
 
     def streams(self) -> CLScenario:
         """Build the Avalanche scenario, with task labels and the classes of each experience."""
