@@ -1,7 +1,10 @@
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.training import Naive
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -68,28 +71,51 @@ def test_the_clean_weights_take_the_step_of_the_noisy_gradient(inner):
     assert equal(weights(model), weights(by_hand))
 
 
-def test_the_optimizer_door_and_the_plug_in_door_give_the_same_bits(train_toy):
+@pytest.mark.parametrize("strategy_class", [None, Naive], ids=["our strategy", "Avalanche's own"])
+def test_the_optimizer_door_and_the_plug_in_door_give_the_same_bits(train_toy, strategy_class):
     from cl_nvrm.plugins.nvrm import NVRMPlugin
 
     def adam(model):
         return torch.optim.Adam(model.parameters(), lr=0.01)
 
-    _, through_plugin = train_toy([NVRMPlugin(0.05, seed=3)], optimizer=adam)
-    _, through_optimizer = train_toy([], optimizer=lambda model: NVRM(adam(model), 0.05, seed=3))
+    _, through_plugin = train_toy([NVRMPlugin(0.05, seed=3)], optimizer=adam, strategy_class=strategy_class)
+    _, through_optimizer = train_toy(
+        [], optimizer=lambda model: NVRM(adam(model), 0.05, seed=3), strategy_class=strategy_class
+    )
     assert equal(weights(through_plugin), weights(through_optimizer))
 
 
-def test_weights_are_clean_after_every_step_and_whenever_asked():
+def test_a_run_that_fails_within_an_iteration_leaves_clean_weights(train_toy):
+    class Fails(SupervisedPlugin):
+        def before_forward(self, strategy, **kwargs):
+            kept.append((strategy, weights(strategy.model)))
+
+        def before_backward(self, strategy, **kwargs):
+            raise KeyError
+
+    kept = []
+    with pytest.raises(KeyError):
+        train_toy([Fails()], optimizer=lambda model: NVRM(torch.optim.SGD(model.parameters(), lr=0.1), 0.3))
+    strategy, noisy = kept[0]
+    assert not strategy.optimizer.perturbation.active and not equal(weights(strategy.model), noisy)
+
+
+def test_weights_are_noisy_by_hand_and_clean_whenever_asked():
     model = network()
     optimizer = NVRMAdam(model.parameters(), variability=0.5)
     for x, y in batches():
         before = weights(model)
         optimizer.zero_grad()
-        assert not equal(weights(model), before)
+        assert equal(weights(model), before)
+        optimizer.perturb()
+        noisy = weights(model)
+        assert not equal(noisy, before)
         optimizer.denoise()
         assert equal(weights(model), before)
-        optimizer.zero_grad()
-        cross_entropy(model(x), y).backward()
+        with optimizer.noisy():
+            assert equal(weights(model), noisy)  # one ξ a step
+            cross_entropy(model(x), y).backward()
+        assert equal(weights(model), before)
         optimizer.step()
         assert not optimizer.perturbation.active
 
@@ -145,14 +171,15 @@ def test_learning_rate_schedulers_drive_the_wrapped_optimizer():
 
 
 def test_groups_added_later_are_trained_and_perturbed():
-    model, extra = network(), nn.Parameter(torch.ones(3))
+    model, extra = network(), nn.Linear(8, 3)
     optimizer = NVRM(torch.optim.SGD(model.parameters(), lr=0.1), 0.1)
-    optimizer.add_param_group({"params": [extra], "lr": 0.5})
-    optimizer.zero_grad()
-    assert not torch.equal(extra, torch.ones(3))
-    extra.sum().backward()
+    optimizer.add_param_group({"params": extra.parameters(), "lr": 0.5})
+    before = extra.bias.detach().clone()
+    x, y = batches(1)[0]
+    assert not torch.equal(extra(torch.zeros(1, 8))[0], before)
+    (cross_entropy(model(x), y) + extra(torch.zeros(1, 8)).sum()).backward()
     optimizer.step()
-    torch.testing.assert_close(extra.detach(), torch.full((3,), 0.5))
+    torch.testing.assert_close(extra.bias.detach(), before - 0.5)
 
 
 def test_a_gradient_scaler_works_and_a_skipped_step_leaves_clean_weights():
@@ -167,7 +194,6 @@ def test_a_gradient_scaler_works_and_a_skipped_step_leaves_clean_weights():
         scaler.step(optimizer)
         scaler.update()
         if i == 2:
-            optimizer.denoise()
             assert equal(weights(model), before)
         else:
             assert not equal(weights(model), before) and not optimizer.perturbation.active
@@ -206,14 +232,15 @@ def test_compiled_models_see_the_noise():
         torch.testing.assert_close(p, q)
 
 
-def test_a_loop_that_clears_gradients_elsewhere_is_told_so():
-    model = network()
-    optimizer = NVRMSGD(model.parameters(), lr=0.1)
-    with pytest.raises(RuntimeError, match=r"zero_grad\(\)"):
-        for x, y in batches():
-            model.zero_grad()
-            cross_entropy(model(x), y).backward()
-            optimizer.step()
+def test_gradients_that_are_cleared_elsewhere_are_noisy_all_the_same():
+    model, reference = network(), network()
+    optimizer = NVRMSGD(model.parameters(), lr=0.1, variability=0.1)
+    for x, y in batches():
+        model.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+    train(reference, NVRMSGD(reference.parameters(), lr=0.1, variability=0.1))
+    assert equal(weights(model), weights(reference))
 
 
 def test_a_class_in_place_of_an_instance_is_refused():
@@ -231,9 +258,9 @@ def test_the_authors_update_sequence_is_reproduced():
     """The authors' algorithm 1, from its formulas, against our optimizer driven at their cadence.
 
     Theirs: noise is added at the end of step(), so the first gradient is clean; every num_iters steps it is taken out
-    and none is added, so the first gradient of each epoch is clean, too. Ours does the same where zero_grad() follows
-    step() and denoise() is called once an epoch. The differences that are left, on purpose: we restore a copy where
-    they subtract (equal up to rounding), and our weight decay sees clean weights (here it is off).
+    and none is added, so the first gradient of each epoch is clean, too. Ours does the same where the variability is 0
+    in those steps. The differences that are left, on purpose: theirs leaves the noise in the weights between steps and
+    subtracts it (equal up to rounding), and our weight decay sees clean weights (here it is off).
     """
     lr, b, num_iters, data = 0.1, 0.05, 3, batches(9)
     ours = network()
@@ -243,22 +270,21 @@ def test_the_authors_update_sequence_is_reproduced():
     noise = Perturbation(b, seed=6)
     old = [torch.zeros_like(p) for p in parameters]
     for k, (x, y) in enumerate(data, 1):
+        optimizer.perturbation.variability = 0.0 if k % num_iters == 1 else b
         cross_entropy(ours(x), y).backward()
         optimizer.step()
         optimizer.zero_grad()
-        if k % num_iters == 0:
-            optimizer.denoise()
 
         gradients = torch.autograd.grad(cross_entropy(theirs(x), y), parameters)
-        drawn = [xi.clone() for _, xi in noise.draw(parameters)]
-        new = drawn if k % num_iters else [torch.zeros_like(p) for p in parameters]
+        new = [torch.zeros_like(p) for p in parameters]
+        if k % num_iters:
+            new = [xi.clone() for _, xi in noise.draw(parameters)]
         with torch.no_grad():
             for p, g, before, after in zip(parameters, gradients, old, new, strict=True):
                 p.add_(g, alpha=-lr).add_(after - before)
         old = new
-        for p, q in zip(weights(ours), weights(theirs), strict=True):
-            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
-        assert optimizer.perturbation.active == bool(k % num_iters)
+        for p, q, xi in zip(weights(ours), weights(theirs), new, strict=True):
+            torch.testing.assert_close(p, q - xi, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("make", [NVRM, PSGD])
@@ -269,7 +295,8 @@ def test_on_a_quadratic_the_weights_spread_as_derived(make):
     optimizer = make(torch.optim.SGD([theta], lr=eta), b, seed=1)
     for _ in range(60):
         optimizer.zero_grad()
-        (0.5 * h * theta.square()).sum().backward()
+        with optimizer.noisy() if make is NVRM else nullcontext():
+            (0.5 * h * theta.square()).sum().backward()
         optimizer.step()
     x = eta * h
     expected = x * b**2 / (2 - x) if make is NVRM else b**2 / (x * (2 - x))

@@ -100,6 +100,26 @@ def test_other_devices_perturb_in_place_by_the_same_law(place, relative):
         assert torch.equal(noisy, clean + xi)
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_noisy_values_are_what_apply_would_make_of_the_weights_and_leave_them_alone(place, relative):
+    torch.manual_seed(0)
+    conv = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    values = [torch.randn(6), conv, torch.randn(5, 3).t(), torch.randn(7).bfloat16(), torch.randn(7).half()]
+    weights = [*map(nn.Parameter, values), nn.Parameter(torch.ones(2), requires_grad=False)]
+    weights.append(nn.Parameter(weights[0].data))  # one storage, one draw
+    before, versions = [w.detach().clone() for w in weights], [w._version for w in weights]
+    one, other = (Perturbation(0.1, relative=relative, seed=5) for _ in range(2))
+    for _ in range(2):
+        pairs = one.noisy(weights)
+        assert [w._version for w in weights] == versions
+        assert all(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
+        assert {id(w) for w, _ in pairs} == {id(w) for w in weights[:5]}
+        with other.around(weights):
+            for weight, value in pairs:
+                assert torch.equal(value, weight) and value.stride() == weight.stride()
+        versions = [w._version for w in weights]
+
+
 def test_the_trials_of_a_stack_get_the_noise_of_their_own_seeds(place):
     alone = [nn.Linear(40, 30), nn.Linear(40, 30), nn.Linear(40, 30)]
     stack = [nn.Parameter(torch.stack(p)) for p in zip(*(copies(m) for m in alone), strict=True)]

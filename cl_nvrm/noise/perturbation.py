@@ -92,6 +92,30 @@ class Perturbation:
         return list(zip([*here, *chain(*elsewhere)], noises, strict=True))
 
     @torch.no_grad()
+    def noisy(self, parameters: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Pair each distinct trainable parameter θ with θ + ξ, ξ fresh, in θ's type and layout; θ stays as it is.
+
+        θ + ξ lies in buffers that the next call overwrites. It is, bit for bit, what ``apply`` would have made of θ.
+        """
+        here, elsewhere = self._chosen(parameters)
+        chosen = [*here, *chain(*elsewhere)]
+        values = [self._buffer("noisy", k, p, p.dtype, laid_out=True) for k, p in enumerate(chosen)]
+        for k, (parameter, value) in enumerate(zip(here, values, strict=False)):
+            dtype, clean = _wide(parameter.dtype), parameter.data
+            direct = value.dtype == dtype and value.is_contiguous()
+            noisy = value if direct else self._buffer("noise", k, parameter, dtype)
+            self._stream.add_noise(noisy, clean.to(dtype).contiguous(), self.noise, self._scale(parameter))
+            if not direct:
+                value.copy_(noisy)
+        done = len(here)
+        for group in elsewhere:
+            there = values[done : done + len(group)]
+            torch._foreach_copy_(there, [p.detach() for p in group])
+            torch._foreach_add_(there, self._drawn_elsewhere(group))
+            done += len(group)
+        return list(zip(chosen, values, strict=True))
+
+    @torch.no_grad()
     def apply(self, parameters: Iterable[Tensor]) -> None:
         """Add fresh noise to the parameters; RuntimeError if noise is on already."""
         if self._active:
@@ -201,10 +225,13 @@ class Perturbation:
             return scale.view(-1, *[1] * (parameter.ndim - 1))
         return scale
 
-    def _buffer(self, use: str, k: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+    def _buffer(self, use: str, k: int, like: Tensor, dtype: torch.dtype, *, laid_out: bool = False) -> Tensor:
+        """A tensor that is kept for the ``k``-th parameter: contiguous, or ``laid_out`` in memory as ``like`` is."""
         found = self._buffers.get((use, k))
-        if found is None or (found.shape, found.dtype, found.device) != (like.shape, dtype, like.device):
-            found = torch.empty(like.shape, dtype=dtype, device=like.device)
+        fits = found is not None and (found.shape, found.dtype, found.device) == (like.shape, dtype, like.device)
+        if found is None or not fits or (laid_out and found.stride() != like.stride()):
+            layout = torch.preserve_format if laid_out else torch.contiguous_format
+            found = torch.empty_like(like, dtype=dtype, memory_format=layout, requires_grad=False)
             self._buffers[use, k] = found
         return found
 

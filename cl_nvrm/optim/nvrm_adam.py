@@ -12,7 +12,7 @@ class NVRMAdam(NVRM):
     """Adam under NVRM (Xie et al. 2021); ``variability`` is the raw noise scale b.
 
     ``num_iters``, the authors' number of steps between de-noisings, is accepted and no longer needed: the weights are
-    clean after every step. Other keyword arguments go to torch.optim.Adam.
+    clean at any time. Other keyword arguments go to torch.optim.Adam.
     """
 
     def __init__(

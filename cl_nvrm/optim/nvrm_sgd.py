@@ -12,7 +12,7 @@ class NVRMSGD(NVRM):
     """SGD under NVRM (Xie et al. 2021, algorithm 1); ``variability`` is the raw noise scale b.
 
     ``num_iters``, the authors' number of steps between de-noisings, is accepted and no longer needed: the weights are
-    clean after every step. Other keyword arguments go to torch.optim.SGD.
+    clean at any time. Other keyword arguments go to torch.optim.SGD.
     """
 
     def __init__(

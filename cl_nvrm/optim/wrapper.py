@@ -65,8 +65,15 @@ class Wrapper(Optimizer):
         self.inner.add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
-        # torch's own keeps only groups, state and defaults; a copy needs the wrapped instance and the noise, too.
-        return self.__dict__.copy()
+        # As torch's own: what was hung on an instance (hooks, the step that a scheduler counts) is no part of a copy.
+        # Unlike torch's own: what it keeps beside groups and state is; LBFGS has a list of its parameters.
+        kept = {k: v for k, v in vars(self.inner).items() if not (callable(v) or k.startswith("_optimizer_"))}
+        return {"inner": self.inner, "kept": kept, "perturbation": self.perturbation}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = dict(state)
+        vars(own["inner"]).update(own.pop("kept"))
+        super().__setstate__({"defaults": own["inner"].defaults, **own})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients."""
@@ -74,10 +81,24 @@ class Wrapper(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the wrapped optimizer's state and that of the noise; weights are not part of it."""
-        return {**self.inner.state_dict(), "noise": self.perturbation.state_dict()}
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        state = {**self.inner.state_dict(), "noise": self._noise_state()}
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, state)
+            state = state if changed is None else changed
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned, or a plain optimizer's state (the noise then starts from its seed)."""
-        inner = {key: value for key, value in state_dict.items() if key != "noise"}
-        self.inner.load_state_dict(inner)
-        self.perturbation.load_state_dict(state_dict.get("noise") or Stream(self.perturbation.seed).state_dict())
+        state = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state)
+            state = state if changed is None else changed
+        self.inner.load_state_dict({key: value for key, value in state.items() if key != "noise"})
+        self.perturbation.load_state_dict(state.get("noise") or Stream(self.perturbation.seed).state_dict())
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def _noise_state(self) -> dict[str, Any]:
+        return self.perturbation.state_dict()

@@ -1,6 +1,8 @@
 """Strategy: Avalanche's training loop on our data path."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from avalanche.training.plugins import EvaluationPlugin
@@ -34,6 +36,16 @@ class Strategy(SupervisedTemplate):
         self.gradient_passes += 1
         super().backward()
 
+    def train(self, *arguments: Any, **keywords: Any) -> Any:
+        """Train as Avalanche does, with an optimizer's own noise where NVRM's plug-in has it."""
+        with _noise_by_hand(self.optimizer):
+            return super().train(*arguments, **keywords)
+
+    def _before_forward(self, **kwargs: Any) -> None:
+        if _has_noise(self.optimizer):
+            self.optimizer.perturb()
+        super()._before_forward(**kwargs)
+
     def _after_update(self, **kwargs: Any) -> None:
         # Not in optimizer_step: perturbed SGD adds its noise in after_update, and is the optimizer psgd bit for bit.
         super()._after_update(**kwargs)
@@ -58,6 +70,29 @@ class Strategy(SupervisedTemplate):
             super().make_train_dataloader(**arguments)
             return
         self.dataloader = ShuffledBatches(tensors, self.train_mb_size, self.epoch_seed)
+
+
+def _has_noise(optimizer: Any) -> bool:
+    """Whether it is a ``cl_nvrm.optim.NVRM`` or its like."""
+    return all(hasattr(optimizer, name) for name in ("automatic", "perturb", "denoise"))
+
+
+@contextmanager
+def _noise_by_hand(optimizer: Any) -> Iterator[None]:
+    """Let an optimizer with noise of its own leave it to the strategy for the length of a ``with`` block.
+
+    It is then on the weights themselves from ``before_forward`` to the step, so that penalties see it, too, and in no
+    other pass, such as A-GEM's on its memory.
+    """
+    if not _has_noise(optimizer):
+        yield
+        return
+    before, optimizer.automatic = optimizer.automatic, False
+    try:
+        yield
+    finally:
+        optimizer.denoise()
+        optimizer.automatic = before
 
 
 def constrain(model: nn.Module) -> None:
