@@ -1,9 +1,10 @@
-"""A model for the length of a ``with`` block: in eval mode, or with somebody listening to its layers."""
+"""A model for the length of a ``with`` block: in eval mode, as it is written, or with somebody listening."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 
 Hook = Callable[..., Any]  # module, inputs, output → what takes the output's place, or None
@@ -19,6 +20,30 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def as_written(model: nn.Module) -> Iterator[None]:
+    """Have the model in eval mode and computed as it is written; what it was comes back, whatever happens.
+
+    Tensors among its modules' attributes, too, which are made anew in each forward pass by pruning and the like.
+    """
+    made = [(module, name, t) for module in model.modules() for name, t in vars(module).items() if torch.is_tensor(t)]
+    eager = torch.compiler.set_stance("force_eager") if compiled(model) else nullcontext()  # type: ignore[attr-defined]
+    # cuDNN differentiates recurrent layers in training mode only
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    plain = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    try:
+        with in_eval_mode(model), eager, plain:
+            yield
+    finally:
+        for module, name, tensor in made:
+            vars(module)[name] = tensor
+
+
+def compiled(model: nn.Module) -> bool:
+    """Whether some part of the model is compiled, so that hooks are not heard and graphs not kept."""
+    return any(module._compiled_call_impl is not None for module in model.modules())
 
 
 @contextmanager

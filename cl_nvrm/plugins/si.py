@@ -59,7 +59,7 @@ class SIPlugin(QuadraticPenalty):
             if parameter.grad is None:
                 self._gradient[name].zero_()
             else:
-                self._gradient[name].copy_(parameter.grad)
+                self._gradient[name].copy_(parameter.grad.to_dense())
 
     @torch.no_grad()
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
