@@ -54,7 +54,7 @@ class Ways(Generic[Way]):
         *faster, alone = self.ways
         if not faster:
             return alone
-        few, name = inputs[:FEW], type(self.model).__name__
+        few, name = inputs[:FEW], type(getattr(self.model, "network", self.model)).__name__
 
         def of(way: Way, samples: Tensor, seed: int = 0) -> list[Tensor]:
             with torch.random.fork_rng(devices=[few.device] if few.is_cuda else []), _warnings_of_vmap_unheard():

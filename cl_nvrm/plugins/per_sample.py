@@ -85,7 +85,8 @@ def mean_over_samples(
     mode, computed as it is written, compiled or not, and left as it was. Which way its gradients are taken is found on
     the first batch, and again where that way ends.
     """
-    total = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
+    weights = trainable(model)
+    total = {name: torch.zeros_like(_wide(p)) for name, p in weights.items()}
     ways: Ways[Way] = Ways(model, [*[of_linear_layers] * only_linear(model), of_any_layers, one_by_one])
 
     def go(way: Way, arguments: Arguments, y: Tensor, before: int) -> None:
@@ -97,7 +98,7 @@ def mean_over_samples(
             x, *task = arguments
             ways.take(x, partial(_probed, model, task), partial(go, arguments=arguments, y=y, before=count))
             count += len(y)
-    return {name: f / max(count, 1) for name, f in total.items()}
+    return {name: (f / max(count, 1)).to(weights[name].dtype) for name, f in total.items()}
 
 
 Way = Callable[[nn.Module, Arguments, Tensor, Objective, Weights], None]
