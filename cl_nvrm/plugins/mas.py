@@ -19,7 +19,7 @@ from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
 from cl_nvrm.plugins.per_sample import Objective, mean_over_samples, per_trial
-from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights, trainable_weights
+from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights
 
 
 class MASPlugin(QuadraticPenalty):
@@ -46,9 +46,10 @@ class MASPlugin(QuadraticPenalty):
             [part.to(strategy.device) for part in batch]
             for batch in sampled_batches(strategy.experience.dataset, 250, self.samples, self.seed)
         )
+        model, multi_task = strategy.model, is_multi_task_module(strategy.model)
         with torch.random.fork_rng(devices=[]):
-            importance = output_sensitivity(strategy.model, batches, multi_task=is_multi_task_module(strategy.model))
-        weights = trainable_weights(strategy.model)
+            importance = self.measured(model, lambda: output_sensitivity(model, batches, multi_task=multi_task))
+        weights = self.learned_weights(model)
         self.anchor |= weights
         self.remember(importance, weights)
 
