@@ -9,6 +9,7 @@ from avalanche.models import IncrementalClassifier, MultiHeadClassifier, MultiTa
 from avalanche.training.plugins import CWRStarPlugin
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 
 from cl_nvrm.benchmark import Benchmark, TaskAware, TaskData, Watched
 from cl_nvrm.errors import UserError
@@ -289,3 +290,13 @@ def test_sparse_gradients_are_no_obstacle(strategy, train_toy):
     penalty, model = term.make(seed=0), Words()
     train_toy([penalty], model=model, benchmark=tasks(), optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.1))
     assert strategy in ("l1", "agem") or bool(penalty.importance["words.weight"].any())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_strategy_minds_weights_that_are_made_anew_in_each_pass(strategy, train_toy):
+    (term,) = grammar.parse_sum(strategy)
+    model, benchmark = Network(), tasks()
+    prune.l1_unstructured(model.first, "weight", 0.3)
+    watched = Watched(benchmark.test[0], {VALIDATION: (torch.arange(STEPS * 32), benchmark.test[0].labels)})
+    train_toy([term.make(seed=0), Curves([watched])], model=model, benchmark=benchmark)
+    assert int((model.first.weight == 0).sum()) >= 14 and bool(torch.isfinite(model.first.weight_orig).all())

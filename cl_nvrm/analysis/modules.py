@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -44,6 +45,18 @@ def as_written(model: nn.Module) -> Iterator[None]:
 def compiled(model: nn.Module) -> bool:
     """Whether some part of the model is compiled, so that hooks are not heard and graphs not kept."""
     return any(module._compiled_call_impl is not None for module in model.modules())
+
+
+def copy_of(model: nn.Module) -> Any:
+    """Return a deep copy, also of a model whose last pass has left tensors with a graph, as pruning and the like do.
+
+    These are made anew in each pass, and lose their graph here.
+    """
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if torch.is_tensor(value) and not value.is_leaf:
+                vars(module)[name] = value.detach()
+    return deepcopy(model)
 
 
 @contextmanager

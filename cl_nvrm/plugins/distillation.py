@@ -13,7 +13,6 @@ distillation reads an attribute that our networks do not have.
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from cl_nvrm.analysis.modules import listening
+from cl_nvrm.analysis.modules import copy_of, listening
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.loss_terms import LossTerm, compiled
 from cl_nvrm.plugins.quadratic import grown
@@ -68,7 +67,7 @@ class Distillation(LossTerm):
         """Build the teacher, before the network grows for the task to come."""
         self._stop_listening()
         if self.weights:
-            self._teacher = deepcopy(strategy.model).requires_grad_(False).eval()
+            self._teacher = copy_of(strategy.model).requires_grad_(False).eval()
             self._load(self._teacher)
             self._checked = False
 
