@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cl_nvrm import data
+from cl_nvrm.analysis import ways
 from cl_nvrm.analysis.implicit_regulariser import implicit_regulariser
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
@@ -120,8 +121,16 @@ def test_every_strategy_that_can_be_stacked_runs_in_bfloat16_so(toy_spec, strate
         assert [result.status for result in run_stack(specs, threads=1)] == ["done", "done"]
 
 
-@pytest.mark.parametrize("make", [lambda: MLP(64, 3, width=8), lambda: small_cnn((1, 8, 8), 3, width=4)])
-def test_importances_in_bfloat16_are_those_of_a_loop_over_samples(make):
+MAKE = {
+    "layers": lambda: MLP(64, 3, width=8),
+    "convolutions": lambda: small_cnn((1, 8, 8), 3, width=4),
+    "normalised": lambda: small_cnn((1, 8, 8), 3, width=4, batch_norm=True),
+}
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_importances_in_bfloat16_are_those_of_a_loop_over_samples(make, capsys):
+    ways._tell_once.cache_clear()
     torch.manual_seed(0)
     model = prepare_network(make(), **PLAIN | {"precision": "bfloat16"})
     x, y, weights = torch.randn(6, 1, 8, 8), torch.arange(6) % 3, dict(model.named_parameters())
@@ -147,6 +156,7 @@ def test_importances_in_bfloat16_are_those_of_a_loop_over_samples(make):
             assert float((found[name] - sums).norm()) < 0.03 * float(sums.norm()), name
     every = by_hand(torch.square, lambda outputs, label: outputs.flatten())
     assert implicit_regulariser(model, x) == pytest.approx(sum(float(t.sum()) for t in every.values()), rel=0.03)
+    assert "one sample at a time" not in capsys.readouterr().err
 
 
 def test_networks_with_several_heads_are_refused(toy_spec):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn.functional import unfold
 
-from cl_nvrm.analysis.modules import as_written, listening
+from cl_nvrm.analysis.modules import as_written, listening, wide, wide_norms
 from cl_nvrm.analysis.ways import Ways
 from cl_nvrm.errors import UserError
 
@@ -89,7 +89,8 @@ def _by_gradients(model: nn.Module, inputs: Tensor, more: tuple[Any, ...], direc
         return torch.stack(each).sum()
 
     many = max(1, min(len(inputs), NUMBERS // sum(w.numel() for w in weights.values())))
-    each: Tensor = vmap(of_sample, chunk_size=many)(inputs)
+    with wide_norms(model):
+        each: Tensor = vmap(of_sample, chunk_size=many)(inputs)
     return each.sum()
 
 
@@ -138,7 +139,7 @@ def _by_products(model: nn.Module, inputs: Tensor, more: tuple[Any, ...], direct
         deltas = torch.autograd.grad(outputs, at, one.expand_as(outputs), retain_graph=True, allow_unused=True)
         for norm, delta in zip(norms, deltas, strict=True):
             if delta is not None:
-                total += norm(_wide(delta)).double()
+                total += norm(wide(delta)).double()
     return total
 
 
@@ -175,7 +176,7 @@ def _norm_of(call: _Call) -> Callable[[Tensor], Tensor]:
     layer = call.layer
     weight = layer.weight.requires_grad
     bias = layer.bias is not None and layer.bias.requires_grad
-    inputs = _wide(call.inputs)
+    inputs = wide(call.inputs)
     if type(layer) is nn.Linear:
         sizes = inputs.square().sum(1) * weight + bias
         return lambda delta: delta.square().sum(1) @ sizes
@@ -194,8 +195,3 @@ def _norm_of(call: _Call) -> Callable[[Tensor], Tensor]:
         return total + (delta @ patches.mT).square().sum()
 
     return of_convolution
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """The tensor in at least float32."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Hook = Callable[..., Any]  # module, inputs, output → what takes the output's place, or None
 
@@ -66,6 +66,23 @@ def listening(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
     try:
         for module, hook in hooks:
             handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in at least float32; sums over samples have more digits than bfloat16 holds."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+@contextmanager
+def wide_norms(model: nn.Module) -> Iterator[None]:
+    """Have batch normalisation take its inputs in at least float32; ``vmap`` of its gradient takes no bfloat16."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    handles = [norm.register_forward_pre_hook(lambda _, inputs: wide(inputs[0])) for norm in norms]
+    try:
         yield
     finally:
         for handle in handles:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from cl_nvrm.analysis.modules import as_written, listening
+from cl_nvrm.analysis.modules import as_written, listening, wide, wide_norms
 from cl_nvrm.analysis.ways import Ways
 from cl_nvrm.errors import UserError
 
@@ -86,7 +86,7 @@ def mean_over_samples(
     the first batch, and again where that way ends.
     """
     weights = trainable(model)
-    total = {name: torch.zeros_like(_wide(p)) for name, p in weights.items()}
+    total = {name: torch.zeros_like(wide(p)) for name, p in weights.items()}
     ways: Ways[Way] = Ways(model, [*[of_linear_layers] * only_linear(model), of_any_layers, one_by_one])
 
     def go(way: Way, arguments: Arguments, y: Tensor, before: int) -> None:
@@ -134,16 +134,16 @@ def of_linear_layers(
     if not used or not all(len(calls) == 1 and calls[0][0].shape[:-1] == rows for calls in seen.values()):
         raise ValueError("a layer is used twice, or not on one row a sample, or none was heard")
     at = [output for _, output in used.values()]
-    sizes = [torch.zeros_like(_wide(output)) for output in at]
+    sizes = [torch.zeros_like(wide(output)) for output in at]
     for _, weight, slope in objective.targets(outputs, labels):
         deltas = torch.autograd.grad(outputs, at, slope, retain_graph=True, allow_unused=True)
         for size, delta in zip(sizes, deltas, strict=True):
             if delta is not None:
-                own = objective.size(_wide(delta))
+                own = objective.size(wide(delta))
                 size += own if weight is None else weight[:, None] * own
     for (prefix, (inputs, _)), size in zip(used.items(), sizes, strict=True):
         if f"{prefix}weight" in total:
-            total[f"{prefix}weight"] += size.T @ objective.size(_wide(inputs))
+            total[f"{prefix}weight"] += size.T @ objective.size(wide(inputs))
         if f"{prefix}bias" in total:
             total[f"{prefix}bias"] += size.sum(0)
 
@@ -159,7 +159,8 @@ def of_any_layers(model: nn.Module, arguments: Arguments, labels: Tensor, object
     with torch.no_grad():
         outputs = model(*arguments)
     for target, weight, _ in objective.targets(outputs, labels):
-        gradients = vmap(grad(score), in_dims=(None, 0, 0), chunk_size=64)(weights, x, target)
+        with wide_norms(model):
+            gradients = vmap(grad(score), in_dims=(None, 0, 0), chunk_size=64)(weights, x, target)
         for name, g in gradients.items():
             own = objective.size(g)
             total[name] += own.sum(0) if weight is None else torch.einsum("n,n...->...", weight, own)
@@ -195,8 +196,3 @@ def _probed(model: nn.Module, task: list[Any], way: Way, few: Tensor) -> list[Te
     total = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
     way(model, (few, *task), v, PROBE, total)
     return list(total.values())
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """The tensor in at least float32: sums over samples have more digits than bfloat16 holds."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
