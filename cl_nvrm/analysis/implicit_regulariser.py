@@ -11,6 +11,7 @@ which is less work where there are fewer places than values in a patch.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn.functional import unfold
 
-from cl_nvrm.analysis.modules import in_eval_mode, listening
+from cl_nvrm.analysis.modules import as_written, listening, wide, wide_norms
+from cl_nvrm.analysis.ways import Ways
 from cl_nvrm.errors import UserError
 
 NUMBERS = 1 << 24  # entries of per-sample gradients held at once
@@ -34,30 +36,61 @@ def implicit_regulariser(model: nn.Module, inputs: Tensor, *more: Any) -> float:
     """
     if not len(inputs):
         raise UserError("the implicit regulariser is a mean over samples, and there are none")
-    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    if not weights:
+    if not any(p.requires_grad for p in model.parameters()):
         return 0.0
+    ways: Ways[Way] = Ways(model, [_by_products, _by_gradients, _one_by_one])
 
-    total = 0.0
-    with in_eval_mode(model):
-        for x in inputs.split(AT_ONCE):
-            found = _by_products(model, x, more)
-            total += float(_by_gradients(model, x, more, weights) if found is None else found)
-    return total / len(inputs)
+    def of(way: Way, x: Tensor) -> Tensor:
+        return way(model, x, more, _each_output)
+
+    def in_one_direction(way: Way, x: Tensor) -> list[Tensor]:
+        return [way(model, x, more, _any_direction)]
+
+    with as_written(model):
+        return sum(float(ways.take(x, in_one_direction, partial(of, x=x))) for x in inputs.split(AT_ONCE)) / len(inputs)
 
 
-def _by_gradients(model: nn.Module, inputs: Tensor, more: Any, weights: dict[str, Tensor]) -> Tensor:
-    """Σ_i Σ_c ‖∇_θ h_c(x_i, θ)‖² of any network that ``vmap`` goes through."""
+Directions = Callable[[Tensor], Tensor]  # of outputs (…, c), what is differentiated: (k, c)
+Way = Callable[[nn.Module, Tensor, tuple[Any, ...], Directions], Tensor]
+
+
+def _each_output(outputs: Tensor) -> Tensor:
+    return torch.eye(outputs.shape[-1], device=outputs.device, dtype=outputs.dtype)
+
+
+def _any_direction(outputs: Tensor) -> Tensor:
+    # of different entries, as drawn; vmap lets nobody draw
+    return torch.arange(1, outputs.shape[-1] + 1, device=outputs.device).square().cos().to(outputs.dtype)[None]
+
+
+def _one_by_one(model: nn.Module, inputs: Tensor, more: tuple[Any, ...], directions: Directions) -> Tensor:
+    """Σ_i Σ_c ‖∇_θ h_c(x_i, θ)‖² of any network, one sample and direction at a time."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    total = torch.zeros((), dtype=torch.float64, device=inputs.device)
+    for x in inputs.split(1):
+        with torch.enable_grad():
+            outputs = model(x, *more).flatten()
+        if outputs.requires_grad:
+            for one in directions(outputs):
+                found = torch.autograd.grad(outputs, weights, one, retain_graph=True, allow_unused=True)
+                total += sum(g.to_dense().square().sum().double() for g in found if g is not None)
+    return total
+
+
+def _by_gradients(model: nn.Module, inputs: Tensor, more: tuple[Any, ...], directions: Directions) -> Tensor:
+    """The same of any network that ``vmap`` goes through."""
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
     def of_sample(x: Tensor) -> Tensor:
         linearised: tuple[Any, ...] = vjp(lambda w: functional_call(model, w, (x[None], *more)).flatten(), weights)
         outputs, pull = linearised
         # one output at a time: gradients of all of them together would not fit for large networks
-        each = [_squares(pull, one) for one in torch.eye(len(outputs), device=x.device, dtype=outputs.dtype)]
+        each = [_squares(pull, one) for one in directions(outputs)]
         return torch.stack(each).sum()
 
     many = max(1, min(len(inputs), NUMBERS // sum(w.numel() for w in weights.values())))
-    each: Tensor = vmap(of_sample, chunk_size=many)(inputs)
+    with wide_norms(model):
+        each: Tensor = vmap(of_sample, chunk_size=many)(inputs)
     return each.sum()
 
 
@@ -77,8 +110,8 @@ class _Call:
     outputs: Tensor
 
 
-def _by_products(model: nn.Module, inputs: Tensor, more: Any) -> Tensor | None:
-    """The same from products of inputs and gradients; None unless each weight is used once, in a layer that allows it.
+def _by_products(model: nn.Module, inputs: Tensor, more: tuple[Any, ...], directions: Directions) -> Tensor:
+    """The same from products of inputs and gradients; ValueError where a weight is not used once in a layer it knows.
 
     Samples must not depend on each other in eval mode.
     """
@@ -96,17 +129,17 @@ def _by_products(model: nn.Module, inputs: Tensor, more: Any) -> Tensor | None:
     if any(uses > (p in covered) for p, uses in _uses(outputs).items()) or not all(
         _allows(call, len(inputs)) for call in calls
     ):
-        return None
+        raise ValueError("a weight is used more than once, or by what is no linear layer or convolution")
     total = torch.zeros((), dtype=torch.float64, device=inputs.device)
     if not outputs.requires_grad:
         return total
     norms = [_norm_of(call) for call in calls]
     at = [call.outputs for call in calls]
-    for one in torch.eye(outputs.shape[1], device=outputs.device, dtype=outputs.dtype):
+    for one in directions(outputs):
         deltas = torch.autograd.grad(outputs, at, one.expand_as(outputs), retain_graph=True, allow_unused=True)
         for norm, delta in zip(norms, deltas, strict=True):
             if delta is not None:
-                total += norm(delta).double()
+                total += norm(wide(delta)).double()
     return total
 
 
@@ -143,10 +176,11 @@ def _norm_of(call: _Call) -> Callable[[Tensor], Tensor]:
     layer = call.layer
     weight = layer.weight.requires_grad
     bias = layer.bias is not None and layer.bias.requires_grad
+    inputs = wide(call.inputs)
     if type(layer) is nn.Linear:
-        sizes = call.inputs.square().sum(1) * weight + bias
+        sizes = inputs.square().sum(1) * weight + bias
         return lambda delta: delta.square().sum(1) @ sizes
-    patches = unfold(call.inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # (n, patch, places)
+    patches = unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # (n, patch, places)
     fewer = patches.shape[2] < patches.shape[1]
     if fewer:
         patches = patches.mT @ patches

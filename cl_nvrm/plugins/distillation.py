@@ -13,7 +13,6 @@ distillation reads an attribute that our networks do not have.
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -22,9 +21,10 @@ from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from cl_nvrm.analysis.modules import listening
+from cl_nvrm.analysis.modules import copy_of, listening
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.loss_terms import LossTerm, compiled
+from cl_nvrm.plugins.quadratic import grown
 
 
 class Distillation(LossTerm):
@@ -67,8 +67,8 @@ class Distillation(LossTerm):
         """Build the teacher, before the network grows for the task to come."""
         self._stop_listening()
         if self.weights:
-            self._teacher = deepcopy(strategy.model).requires_grad_(False).eval()
-            self._teacher.load_state_dict(self.weights)
+            self._teacher = copy_of(strategy.model).requires_grad_(False).eval()
+            self._load(self._teacher)
             self._checked = False
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
@@ -101,14 +101,26 @@ class Distillation(LossTerm):
             logits = avalanche_forward(self._teacher, strategy.mb_x, strategy.mb_task_id)
         if not self._checked:
             alone = not is_multi_task_module(strategy.model)
-            if not self._heard or (alone and not torch.equal(heard[0][1].to(logits.dtype), logits)):
+            known = sorted({c for classes in self.seen.values() for c in classes})  # others may be masked
+            if not self._heard or (alone and not _equal(heard[0][1].to(logits.dtype), logits, known)):
                 raise UserError(
                     f"{self.name} needs to see the inputs of the output layer, which must be the last linear layer of "
                     "the network"
                 )
             self._checked = True
+        if self._heard[0][0].shape[-1] != heard[0][0].shape[-1]:
+            raise UserError(
+                f"{self.name} cannot hold {self._heard[0][0].shape[-1]} features to the {heard[0][0].shape[-1]} of the "
+                "last network; the inputs of the output layer must stay as many"
+            )
         mine, theirs = (torch.cat([features for features, _ in calls]) for calls in (self._heard, heard))
         return mine, theirs
+
+    @torch.no_grad()
+    def _load(self, teacher: nn.Module) -> None:
+        """Give a copy of the network the weights it had, as far as it has not grown by hand since."""
+        for name, tensor in teacher.state_dict().items():
+            tensor.copy_(grown(self.weights.get(name), tensor, new=tensor))
 
     def _stop_listening(self) -> None:
         if self._student is not None:
@@ -179,6 +191,10 @@ class FeatureDistillationPlugin(Distillation):
             return None
         mine, theirs = self.features(strategy)
         return self.alpha * (mine - theirs).square().sum(1).mean()
+
+
+def _equal(heard: Tensor, logits: Tensor, classes: list[int]) -> bool:
+    return heard.shape == logits.shape and torch.equal(heard[:, classes], logits[:, classes])
 
 
 def output_layers(model: Any) -> dict[int, nn.Module]:

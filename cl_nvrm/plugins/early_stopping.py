@@ -8,6 +8,7 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.plugins.quadratic import grown
 from cl_nvrm.spec.curves import VALIDATION
 
 
@@ -29,12 +30,12 @@ class EarlyStoppingPlugin(SupervisedPlugin):
             raise UserError(f"patience must be at least 1 epoch, got {patience}")
         self.patience, self.restore = patience, restore
         self.epochs, self.best_epoch, self.best = 0, 0, -1.0
-        self.kept: list[Tensor] = []
+        self.kept: dict[str, Tensor] = {}
         self.diagnostics: dict[str, float] = {}
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Start anew, and be there when the task's epochs are over, before any plug-in hears of it."""
-        self.epochs, self.best_epoch, self.best, self.kept = 0, 0, -1.0, []
+        self.epochs, self.best_epoch, self.best, self.kept = 0, 0, -1.0, {}
         vars(strategy).pop("_after_training_exp", None)  # left from a task that broke off
         after: Callable[..., None] = strategy._after_training_exp
 
@@ -66,15 +67,15 @@ class EarlyStoppingPlugin(SupervisedPlugin):
         self.epochs, value = over, strategy.curves.values[VALIDATION][-1]
         if value > self.best:
             self.best_epoch, self.best = over, value
-            self.kept = [tensor.clone() for tensor in _state(strategy.model)] if self.restore else []
+            self.kept = {n: tensor.clone() for n, tensor in _state(strategy.model).items()} if self.restore else {}
 
     @torch.no_grad()
     def _end(self, strategy: Any) -> None:
         if self.restore and self.best_epoch < self.epochs:
-            for tensor, best in zip(_state(strategy.model), self.kept, strict=True):
-                tensor.copy_(best)
+            for name, tensor in _state(strategy.model).items():
+                tensor.copy_(grown(self.kept.get(name), tensor, new=tensor))  # what has grown since stays
             strategy.curves.forget(self.epochs - self.best_epoch)
-        self.kept = []
+        self.kept = {}
         self.diagnostics = {"epochs": self.epochs, "best_epoch": self.best_epoch, "best_validation": self.best}
 
 
@@ -83,5 +84,5 @@ def _watches_validation(strategy: Any) -> bool:
     return curves is not None and any(VALIDATION in watched.against for watched in curves.watched)
 
 
-def _state(model: torch.nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
+def _state(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}

@@ -16,7 +16,7 @@ from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
-from cl_nvrm.plugins.quadratic import QuadraticPenalty, trainable_weights
+from cl_nvrm.plugins.quadratic import QuadraticPenalty
 
 Mode = Literal["separate", "online"]
 
@@ -60,15 +60,12 @@ class EWCPlugin(QuadraticPenalty):
             [part.to(strategy.device) for part in batch]
             for batch in sampled_batches(strategy.experience.dataset, size, self.samples, self.seed)
         )
+        model, multi_task = strategy.model, is_multi_task_module(strategy.model)
         with torch.random.fork_rng(devices=[]):
-            importance = diagonal_fisher(
-                strategy.model,
-                batches,
-                self.fisher,
-                multi_task=is_multi_task_module(strategy.model),
-                seed=self.seed,
+            importance = self.measured(
+                model, lambda: diagonal_fisher(model, batches, self.fisher, multi_task=multi_task, seed=self.seed)
             )
-        weights = trainable_weights(strategy.model)
+        weights = self.learned_weights(model)
         if self.mode == "online":
             # One anchor for all: moved to the new weights first, it leaves remember() no gap, hence no scatter.
             self.anchor |= weights

@@ -6,18 +6,26 @@ squares need no per-sample gradients: with inputs a and output gradients δ, ∂
 one matrix product a layer.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
+from cl_nvrm.analysis.modules import as_written
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
-from cl_nvrm.plugins.per_sample import Weights, add_layer, averaged, heard, only_linear, per_trial, trainable
+from cl_nvrm.plugins.per_sample import (
+    Objective,
+    Weights,
+    arguments_and_labels,
+    gradients,
+    mean_over_samples,
+    per_trial,
+    trainable,
+)
 from cl_nvrm.plugins.trials import trial_models
 
 Kind = Literal["exact", "sampled", "empirical", "batch"]
@@ -51,68 +59,39 @@ def diagonal_fisher(
     if kind not in get_args(Kind):
         raise UserError(f"fisher must be one of {', '.join(get_args(Kind))}, got '{kind}'")
     first = cast(int, seed)
-    accumulate = _of_batch if kind == "batch" else _of_linear_layers if only_linear(model) else _of_any_layers
+    if kind == "batch":
+        return _of_batches(model, batches, multi_task=multi_task)
 
-    def add(arguments: tuple[Any, ...], y: Tensor, before: int, total: Weights) -> int:
+    def objective(before: int, y: Tensor) -> Objective:
         generator = torch.Generator(y.device).manual_seed(first + before)
-        accumulate(model, arguments, partial(_labels, kind, y, generator), total)
-        return 1 if kind == "batch" else len(y)
+        return Objective(cross_entropy, partial(_targets, kind, generator), torch.square)
 
-    return averaged(model, batches, add, multi_task=multi_task)
-
-
-Labels = Callable[[Tensor], list[tuple[Tensor, Tensor]]]
+    return mean_over_samples(model, batches, objective, multi_task=multi_task)
 
 
-def _labels(kind: str, y: Tensor, generator: torch.Generator, logits: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The labels (n,) to take gradients for, each with its weight (n,)."""
-    probabilities = softmax(logits.detach(), dim=1)
-    ones = torch.ones_like(probabilities[:, 0])
-    if kind == "exact":
-        return [(torch.full_like(y, c), probabilities[:, c]) for c in range(logits.shape[1])]
-    if kind == "sampled":
-        return [(torch.multinomial(probabilities, 1, generator=generator)[:, 0], ones)]
-    return [(y, ones)]
-
-
-def _of_linear_layers(model: nn.Module, arguments: tuple[Any, ...], labels: Labels, total: Weights) -> None:
-    logits, used = heard(model, arguments)
-    if used is None:
-        _of_any_layers(model, arguments, labels, total)
-        return
-    outputs = [output for _, output in used.values()]
-    squares = [torch.zeros_like(output) for output in outputs]
+def _targets(
+    kind: str, generator: torch.Generator, logits: Tensor, y: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The labels (n,) to take gradients for, each with its weight (n,) and the loss's gradient at the logits."""
     p = softmax(logits.detach(), dim=1)
-    for y, weight in labels(logits):
-        at_logits = p - one_hot(y, p.shape[1]).to(p.dtype)
-        deltas = torch.autograd.grad(logits, outputs, at_logits, retain_graph=True, allow_unused=True)
-        for square, delta in zip(squares, deltas, strict=True):
-            if delta is not None:
-                square += weight[:, None] * delta.square()
-    for (prefix, (a, _)), square in zip(used.items(), squares, strict=True):
-        add_layer(total, prefix, a.square(), square)
+    ones = torch.ones_like(p[:, 0])
+    if kind == "exact":
+        labels = [(torch.full_like(y, c), p[:, c]) for c in range(logits.shape[1])]
+    elif kind == "sampled":
+        labels = [(torch.multinomial(p, 1, generator=generator)[:, 0], ones)]
+    else:
+        labels = [(y, ones)]
+    for label, weight in labels:
+        yield label, weight, p - one_hot(label, p.shape[1]).to(p.dtype)
 
 
-def _of_any_layers(model: nn.Module, arguments: tuple[Any, ...], labels: Labels, total: Weights) -> None:
-    x, *task = arguments
-    weights = {name: p.detach() for name, p in trainable(model).items()}
-
-    def loss(weights: Weights, x: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(functional_call(model, weights, (x[None], *task)), y[None])
-
-    with torch.no_grad():
-        logits = model(*arguments)
-    for y, weight in labels(logits):
-        per_sample = vmap(grad(loss), in_dims=(None, 0, 0), chunk_size=64)(weights, x, y)
-        for name, g in per_sample.items():
-            total[name] += torch.einsum("n,n...->...", weight, g.square())
-
-
-def _of_batch(model: nn.Module, arguments: tuple[Any, ...], labels: Labels, total: Weights) -> None:
-    with torch.enable_grad():
-        logits = model(*arguments)
-        loss = cross_entropy(logits, labels(logits)[0][0])
-    gradients = torch.autograd.grad(loss, list(trainable(model).values()), allow_unused=True)
-    for name, g in zip(trainable(model), gradients, strict=True):
-        if g is not None:
-            total[name] += g.square()
+def _of_batches(model: nn.Module, batches: Iterable[list[Tensor]], *, multi_task: bool) -> Weights:
+    """The mean over batches of the squared gradient of the batch mean."""
+    total = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
+    count = 0
+    with as_written(model), torch.enable_grad():
+        for arguments, y in arguments_and_labels(batches, multi_task=multi_task):
+            for name, g in gradients(cross_entropy(model(*arguments), y), trainable(model)).items():
+                total[name] += g.square()
+            count += 1
+    return {name: f / max(count, 1) for name, f in total.items()}

@@ -41,5 +41,8 @@ def add_kept(strategy: Any) -> None:
         for name, gradient in gradients.items():
             total[name] = total[name] + gradient if name in total else gradient
     for name, parameter in strategy.model.named_parameters():
-        if name in total:
-            parameter.grad = total[name].clone() if parameter.grad is None else parameter.grad.add_(total[name])
+        if name in total and parameter.requires_grad:  # it may have been frozen since
+            if parameter.grad is None or parameter.grad.is_sparse:
+                parameter.grad = total[name].clone() if parameter.grad is None else total[name] + parameter.grad
+            else:
+                parameter.grad.add_(total[name])

@@ -22,6 +22,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor, nn
 
+from cl_nvrm.analysis.modules import compiled as compiled
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.gradients import add_kept, keep
 
@@ -80,11 +81,6 @@ class LossTerm(SupervisedPlugin):
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         """Add the gradients that are kept for now to ``p.grad``, if no other plug-in has done so already."""
         add_kept(strategy)
-
-
-def compiled(model: nn.Module) -> bool:
-    """Whether some part of the model is compiled, so that hooks are not heard and graphs not kept."""
-    return any(module._compiled_call_impl is not None for module in model.modules())
 
 
 def _data_gradient_is_read(strategy: Any) -> bool:

@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 from avalanche.models.utils import is_multi_task_module
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch import Tensor
 
 from cl_nvrm.benchmark import sampled_batches
 from cl_nvrm.errors import UserError
 from cl_nvrm.noise import Seed
-from cl_nvrm.plugins.per_sample import add_layer, averaged, heard, only_linear, per_trial, trainable
-from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights, trainable_weights
+from cl_nvrm.plugins.per_sample import Objective, mean_over_samples, per_trial
+from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights
 from cl_nvrm.plugins.trials import trial_models
 
 
@@ -48,9 +47,10 @@ class MASPlugin(QuadraticPenalty):
             [part.to(strategy.device) for part in batch]
             for batch in sampled_batches(strategy.experience.dataset, 250, self.samples, self.seed)
         )
+        model, multi_task = strategy.model, is_multi_task_module(strategy.model)
         with torch.random.fork_rng(devices=[]):
-            importance = output_sensitivity(strategy.model, batches, multi_task=is_multi_task_module(strategy.model))
-        weights = trainable_weights(strategy.model)
+            importance = self.measured(model, lambda: output_sensitivity(model, batches, multi_task=multi_task))
+        weights = self.learned_weights(model)
         self.anchor |= weights
         self.remember(importance, weights)
 
@@ -64,35 +64,11 @@ def output_sensitivity(model: Any, batches: Iterable[list[Tensor]], *, multi_tas
     """
     if (models := trial_models(model)) is not None:
         return per_trial(models, batches, lambda one, own, _: output_sensitivity(one, own, multi_task=multi_task))
-    accumulate = _of_linear_layers if only_linear(model) else _of_any_layers
-
-    def add(arguments: tuple[Any, ...], _: Tensor, before: int, total: Weights) -> int:
-        accumulate(model, arguments, total)
-        return len(arguments[0])
-
-    return averaged(model, batches, add, multi_task=multi_task)
+    return mean_over_samples(model, batches, lambda *_: SIZE, multi_task=multi_task)
 
 
-def _of_linear_layers(model: nn.Module, arguments: tuple[Any, ...], total: Weights) -> None:
-    """Add Σ_n |∂W_n| = |δ|ᵀ |a|, one matrix product a layer."""
-    output, used = heard(model, arguments)
-    if used is None:
-        _of_any_layers(model, arguments, total)
-        return
-    deltas = torch.autograd.grad(output.square().sum(), [out for _, out in used.values()], allow_unused=True)
-    for (prefix, (a, _)), delta in zip(used.items(), deltas, strict=True):
-        if delta is not None:
-            add_layer(total, prefix, a.abs(), delta.abs())
-
-
-def _of_any_layers(model: nn.Module, arguments: tuple[Any, ...], total: Weights) -> None:
-    x, *task = arguments
-    weights = {name: p.detach() for name, p in trainable(model).items()}
-
-    def size(weights: Weights, one: Tensor) -> Tensor:
-        squares: Tensor = functional_call(model, weights, (one[None], *task)).square()
-        return squares.sum()
-
-    per_sample = vmap(grad(size), in_dims=(None, 0), chunk_size=64)(weights, x)
-    for name, g in per_sample.items():
-        total[name] += g.abs().sum(0)
+SIZE = Objective(
+    lambda outputs, _: outputs.square().sum(),
+    lambda outputs, labels: [(labels, None, 2 * outputs.detach())],
+    torch.abs,
+)

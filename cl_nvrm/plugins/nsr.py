@@ -163,7 +163,8 @@ class NSRPlugin(LossTerm):
         every time, as scattered sums on a GPU do not.
         """
         members = one_hot(place, len(classes)).T.to(x.dtype)
-        self.queue = [*self.queue, (classes, members.sum(1), members @ x)][-self.memory :]
+        before = [batch for batch in self.queue if batch[2].shape[1] == x.shape[1]]  # of no layer that has grown since
+        self.queue = [*before, (classes, members.sum(1), members @ x)][-self.memory :]
         counts, sums = torch.zeros_like(members[:, 0]), torch.zeros(len(classes), x.shape[1], dtype=x.dtype).to(x)
         for known, count, total in self.queue:
             same = (classes[:, None] == known).to(x.dtype)

@@ -10,6 +10,7 @@ touch: S = 2, μ = 1, c = 0; the pull stays where the first task left it.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class QuadraticPenalty(SupervisedPlugin):
 
     name: str  # the order in which several penalties are summed, so that the order of plug-ins does not matter
     elementwise = True  # works on a stack of trials, too
+    learned: frozenset[str] | set[str] = frozenset()  # names of what has been trainable in some step so far
 
     def __init__(self, strength: float) -> None:
         super().__init__()
@@ -61,8 +63,8 @@ class QuadraticPenalty(SupervisedPlugin):
         if not (isinstance(total, Tensor) and bool((total > 0).all())):
             raise RuntimeError(f"every importance of {self.name} is 0 after this task, so its penalty would do nothing")
         for name, new in importance.items():
-            old = _grown(self.importance.get(name), new)
-            mean = _grown(self.anchor.get(name), new)
+            old = grown(self.importance.get(name), new)
+            mean = grown(self.anchor.get(name), new)
             both = old + new
             gap = weights[name] - mean
             share = torch.where(both > 0, new / both, torch.ones_like(both))
@@ -73,8 +75,32 @@ class QuadraticPenalty(SupervisedPlugin):
         measured = {"sum": total, "max": flat.amax(1), "nonzero": (flat > 0).double().mean(1)}
         self.diagnostics = {f"importance_{key}": plain(value, self.trials) for key, value in measured.items()}
 
+    def measured(self, model: torch.nn.Module, measure: Callable[[], Weights]) -> Weights:
+        """Return ``measure()`` with importances of all that has learned so far, also of what is frozen by now.
+
+        What is frozen now may learn again, and what it has learned matters as much. A frozen weight's importances are
+        left out if they are all 0, as those of other tasks' heads are.
+        """
+        frozen = {n: p for n, p in model.named_parameters() if n in self.learned and not p.requires_grad}
+        try:
+            for parameter in frozen.values():
+                parameter.requires_grad_(True)
+            importance = measure()
+        finally:
+            for parameter in frozen.values():
+                parameter.requires_grad_(False)
+        return {name: f for name, f in importance.items() if name not in frozen or bool(f.any())}
+
+    def learned_weights(self, model: torch.nn.Module) -> Weights:
+        """Return detached copies of all that has learned so far, or can now, by name, as far as it is there."""
+        found = model.named_parameters()
+        return {name: p.detach().clone() for name, p in found if p.requires_grad or name in self.learned}
+
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Add the penalty's value to the loss and keep its gradient for ``before_update``."""
+        new = [n for n, p in strategy.model.named_parameters() if p.requires_grad and n not in self.learned]
+        if new:
+            self.learned = {*self.learned, *new}
         if self.importance:
             value, gradients = self._evaluate(strategy.model)
             strategy.loss = strategy.loss + value.to(strategy.loss).view_as(strategy.loss)
@@ -92,7 +118,7 @@ class QuadraticPenalty(SupervisedPlugin):
             if name not in self.importance or not parameter.requires_grad:
                 self._pull.pop(name, None)
                 continue
-            anchor, importance = _grown(self.anchor[name], parameter), _grown(self.importance[name], parameter)
+            anchor, importance = grown(self.anchor[name], parameter), grown(self.importance[name], parameter)
             out = self._pull.get(name)
             if out is None or out.shape != parameter.shape:
                 out = self._pull[name] = torch.empty_like(parameter)
@@ -112,12 +138,15 @@ def trainable_weights(model: torch.nn.Module) -> Weights:
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _grown(old: Tensor | None, like: Tensor) -> Tensor:
-    """Return ``old`` in the shape of ``like``, zeros where a layer has grown since."""
-    if old is None:
-        return torch.zeros_like(like)
-    if old.shape == like.shape:
+def grown(old: Tensor | None, like: Tensor, new: Tensor | None = None) -> Tensor:
+    """Return ``old`` in the shape of ``like``, with zeros, or what ``new`` has there, where a layer has grown since.
+
+    Of a layer that has shrunk, the part that is left; of another kind of layer under its name, nothing.
+    """
+    if old is not None and old.shape == like.shape:
         return old
-    grown = torch.zeros_like(like)
-    grown[tuple(slice(size) for size in old.shape)] = old
-    return grown
+    result = torch.zeros_like(like) if new is None else new.detach().clone()
+    if old is not None and old.ndim == like.ndim:
+        both = tuple(slice(min(sizes)) for sizes in zip(old.shape, like.shape, strict=True))
+        result[both] = old[both]
+    return result

@@ -17,6 +17,7 @@ import torch
 from avalanche.models import avalanche_forward
 from avalanche.training.plugins import AGEMPlugin as AvalancheAGEM
 from avalanche.training.plugins import ReplayPlugin as AvalancheReplay
+from torch import Tensor
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.gradients import add_kept, keep
@@ -91,6 +92,7 @@ class AGEMPlugin(AvalancheAGEM):
         self.diagnostics: dict[str, float] = {}
         self._own = OwnRandomness(seed)
         self._steps = self._projected = 0
+        self._shapes: dict[str, torch.Size] = {}  # of the weights whose gradients g_ref has, one after the other
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Start counting projections; UserError if a sample has no room for all tasks that are to come."""
@@ -105,13 +107,15 @@ class AGEMPlugin(AvalancheAGEM):
         x, y, *_, task = self.sample_from_memory()
         outputs = avalanche_forward(strategy.model, x.to(strategy.device), task)
         loss = strategy._criterion(outputs, y.to(strategy.device))
-        weights = list(strategy.model.parameters())
-        learning = [p for p in weights if p.requires_grad]
-        found = dict(zip(learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True))
-        each = [torch.zeros_like(p) if (g := found.get(p)) is None else g for p in weights]
-        self.reference_gradients = torch.cat([g.flatten() for g in each])
-        if hasattr(strategy, "gradient_passes"):
-            strategy.gradient_passes += 1
+        weights = dict(strategy.model.named_parameters())
+        learning = [p for p in weights.values() if p.requires_grad]
+        found: dict[Any, Any] = {}
+        if loss.requires_grad:  # not where all that leads to the memory's own heads is frozen
+            found = dict(zip(learning, torch.autograd.grad(loss, learning, allow_unused=True), strict=True))
+            if hasattr(strategy, "gradient_passes"):
+                strategy.gradient_passes += 1
+        self.reference_gradients = torch.cat([_dense(found.get(p), p).flatten() for p in weights.values()])
+        self._shapes = {name: p.shape for name, p in weights.items()}
 
     def sample_from_memory(self) -> Any:
         """Draw a batch from memory."""
@@ -123,20 +127,18 @@ class AGEMPlugin(AvalancheAGEM):
         """Find what the projection takes away, and keep it for ``before_update``."""
         if not self.buffers:
             return
-        weights = [(name, p, p.grad) for name, p in strategy.model.named_parameters()]
-        references = self.reference_gradients.split([p.numel() for _, p, _ in weights])
-        gradient = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for _, p, g in weights])
-        agreement = torch.dot(gradient, self.reference_gradients)
+        parts = self.reference_gradients.split([shape.numel() for shape in self._shapes.values()])
+        known = {n: part.view(shape) for part, (n, shape) in zip(parts, self._shapes.items(), strict=True)}
+        # of what has not come, gone or grown since
+        weights = [(n, p) for n, p in strategy.model.named_parameters() if self._shapes.get(n) == p.shape]
+        references = torch.cat([known[name].flatten() for name, _ in weights])
+        gradient = torch.cat([_dense(p.grad, p).flatten() for _, p in weights])
+        agreement = torch.dot(gradient, references)
         self._steps += 1
         if agreement < 0:
             self._projected += 1
-            alpha = agreement / torch.dot(self.reference_gradients, self.reference_gradients)
-            taken = {
-                name: -(reference * alpha).view_as(p)
-                for (name, p, g), reference in zip(weights, references, strict=True)
-                if g is not None
-            }
-            keep(strategy, self.name, taken)
+            alpha = agreement / torch.dot(references, references)
+            keep(strategy, self.name, {n: -(known[n] * alpha) for n, p in weights if p.grad is not None})
 
     def before_update(self, strategy: Any, **kwargs: Any) -> None:
         """Project, and add the gradients of penalties, if none of them has done both already."""
@@ -147,6 +149,10 @@ class AGEMPlugin(AvalancheAGEM):
         with self._own.drawn_from():
             super().after_training_exp(strategy, **kwargs)
         self.diagnostics = {"projected": self._projected / max(self._steps, 1)}
+
+
+def _dense(gradient: Tensor | None, weight: Tensor) -> Tensor:
+    return torch.zeros_like(weight) if gradient is None else gradient.to_dense()
 
 
 def _refuse_too_few(name: str, samples: int, experience: Any, seen: int) -> None:

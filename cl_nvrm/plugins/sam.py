@@ -91,7 +91,8 @@ def _two_passes(strategy: Any, plugins: list[SAMPlugin]) -> Iterator[None]:
             raise UserError(_refusal(", as Avalanche's own LwF and MAS do"))
         batch_loss.clear()
         backward()
-        weights = [p for group in strategy.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        trained = (p for group in strategy.optimizer.param_groups for p in group["params"])
+        weights = [p for p in trained if p.grad is not None and p.requires_grad]
         output, loss = strategy.mb_output, strategy.loss
         with _displaced(strategy.model, weights, [plugin.ascent(weights) for plugin in plugins]):
             try:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights, trainable_weights
+from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights, grown
 
 
 class SIPlugin(QuadraticPenalty):
@@ -41,25 +41,29 @@ class SIPlugin(QuadraticPenalty):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Start the path integral of a new task."""
-        self._start = trainable_weights(strategy.model)
-        self.omega = {name: torch.zeros_like(w) for name, w in self._start.items()}
-        self._before = {name: w.clone() for name, w in self._start.items()}
-        self._gradient = {name: torch.empty_like(w) for name, w in self._start.items()}
+        self.omega, self._start, self._before, self._gradient = {}, {}, {}, {}
 
     @torch.no_grad()
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Keep the weights before the step."""
-        for name, parameter in self._parameters(strategy):
-            self._before[name].copy_(parameter)
+        """Keep the weights before the step; of frozen ones, which stay where they are, once a task."""
+        for name, parameter in strategy.model.named_parameters():
+            if name not in self._start or self._start[name].shape != parameter.shape:
+                self._start[name] = grown(self._start.get(name), parameter.detach(), new=parameter)
+            if name in self.omega or parameter.requires_grad:
+                self._make_room(name)
+                self._before[name].copy_(parameter)
 
     @torch.no_grad()
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Keep the gradient of the data loss, before any penalty joins it."""
+        """Keep the gradient of the data loss, before any penalty joins it; of a frozen weight, 0."""
+        for name, parameter in strategy.model.named_parameters():
+            if parameter.requires_grad and name in self._start and name not in self.omega:  # since this step began
+                self._make_room(name)
         for name, parameter in self._parameters(strategy):
-            if parameter.grad is None:
+            if parameter.grad is None or not parameter.requires_grad:
                 self._gradient[name].zero_()
             else:
-                self._gradient[name].copy_(parameter.grad)
+                self._gradient[name].copy_(parameter.grad.to_dense())
 
     @torch.no_grad()
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
@@ -70,16 +74,28 @@ class SIPlugin(QuadraticPenalty):
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Turn the path integral into importances and move the anchor to the task's final weights."""
-        weights = trainable_weights(strategy.model)
+        """Turn the path integral into importances and move the anchor to the task's final weights.
+
+        A layer that was frozen on the way has the importances of its steps until then.
+        """
+        weights = self.learned_weights(strategy.model)
         importance = {
             name: omega.clamp(min=0) / ((weights[name] - self._start[name]).square() + self.xi)
             for name, omega in self.omega.items()
+            if name in weights and weights[name].shape == omega.shape
         }
         # One reference for all tasks: Ω sums up, the anchor is the latest.
         self.anchor |= weights
         self.remember(importance, weights)
         self._start, self._before, self._gradient = {}, {}, {}  # of no use until the next task, nor in a checkpoint
 
+    def _make_room(self, name: str) -> None:
+        """Start a weight's path, or that of what its layer has gained in the middle of the task."""
+        start = self._start[name]
+        if name not in self.omega or self.omega[name].shape != start.shape:
+            self.omega[name] = grown(self.omega.get(name), start)
+            self._before[name], self._gradient[name] = start.clone(), torch.zeros_like(start)
+
     def _parameters(self, strategy: Any) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(name, p) for name, p in strategy.model.named_parameters() if name in self.omega]
+        found = strategy.model.named_parameters()
+        return [(name, p) for name, p in found if name in self.omega and p.shape == self.omega[name].shape]
