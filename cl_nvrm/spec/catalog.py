@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.spec import annotations
 
 # kind -> (the package that holds its files, the function a file must define)
 KINDS = {
@@ -61,6 +62,11 @@ def maker(kind: str, name: str) -> Maker:
     for key, parameter in parameters(made).items():
         if not isinstance(parameter.default, bool | int | float | str):
             raise UserError(f"'{key}' of '{name}' in {kind}/ needs a default that is a bool, a number or a text")
+        allowed, said = annotations.choices(parameter.annotation), parameter.annotation
+        if allowed and parameter.default not in allowed:
+            raise UserError(f"the default of '{key}' of '{name}' in {kind}/ is none of {', '.join(map(str, allowed))}")
+        if isinstance(said, str) and re.search(r"\b(Literal|Annotated)\[", said):
+            raise UserError(f"'{key}' of '{name}' in {kind}/: the names in '{said}' must be there when it runs")
     return made
 
 
@@ -68,7 +74,7 @@ def parameters(made: Maker) -> dict[str, inspect.Parameter]:
     """Return a maker's parameters by the name a user writes: keyword-only, with a default, no trailing underscore."""
     return {
         p.name.rstrip("_"): p
-        for p in _signature(made).parameters.values()
+        for p in annotations.evaluated(made).values()
         if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
     }
 
@@ -107,13 +113,6 @@ def _load(claim: Path | EntryPoint, package: str, function: str) -> Maker | None
         return getattr(importlib.import_module(f"{package}.{claim.stem}"), function, None)
     loaded = claim.load()
     return loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
-
-
-def _signature(made: Maker) -> inspect.Signature:
-    try:
-        return inspect.signature(made, eval_str=True)
-    except NameError:  # a name that only type checkers import
-        return inspect.signature(made)
 
 
 def _files(kind: str) -> dict[str, list[Path]]:

@@ -14,12 +14,14 @@ import inspect
 import itertools
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog
+from cl_nvrm.spec.annotations import choices, marks
 
 NEUTRAL = "naive"
 PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not the one of 1e+3
@@ -154,7 +156,7 @@ def parse_nested(kind: str, text: str) -> Term:
 
 def _meaning(parameter: inspect.Parameter) -> str:
     """What a text stands for: a kind of the catalog, "file", or nothing but itself."""
-    return str(get_args(parameter.annotation)[1]) if get_origin(parameter.annotation) is Annotated else ""
+    return next((mark for mark in marks(parameter.annotation) if mark in (*catalog.KINDS, "file")), "")
 
 
 def _default(parameter: inspect.Parameter) -> Value:
@@ -178,28 +180,33 @@ def _canonical_value(text: str, parameter: inspect.Parameter) -> str:
 
 
 def _read(name: str, key: str, text: str, parameter: inspect.Parameter) -> Value:
-    """Turn a text into the type of the parameter's default; a Literal annotation gives the choices."""
-    choices = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
-    kind = type(parameter.default)
+    """Turn a text into the type of the parameter's default, or into one of the choices that its annotation gives."""
+    allowed, kind = choices(parameter.annotation), type(parameter.default)
+    if kind is str and not allowed:
+        return _canonical_value(text, parameter)
+    with suppress(ValueError):
+        if not allowed:
+            return _value(kind, text)
+    for choice in allowed:
+        with suppress(ValueError):
+            if _value(type(choice), text) == choice:
+                return choice
     wanted = {bool: "true or false", int: "a whole number", float: "a finite number"}.get(kind, "a text")
-    if choices:
-        wanted = f"one of {', '.join(map(str, choices))}"
-    problem = UserError(f"'{key}' of '{name}' must be {wanted}, got '{text}'")
-    if choices and text not in map(str, choices):
-        raise problem
+    if allowed:
+        wanted = f"one of {', '.join(map(write_value, allowed))}"
+    raise UserError(f"'{key}' of '{name}' must be {wanted}, got '{text}'")
+
+
+def _value(kind: type[Value], text: str) -> Value:
+    """Read a text as a value of a type; ValueError if it is none."""
     if kind is bool:
         if text.lower() not in ("true", "false"):
-            raise problem
+            raise ValueError
         return text.lower() == "true"
-    if kind in (int, float):
-        try:
-            number: int | float = kind(text)
-        except ValueError:
-            raise problem from None
-        if not math.isfinite(number):
-            raise problem
-        return number
-    return _canonical_value(text, parameter)
+    value = kind(text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def write_value(value: Value) -> str:
