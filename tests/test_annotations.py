@@ -122,8 +122,8 @@ def test_a_network_is_spelled_out(plug_in, annotation, first):
 @pytest.mark.parametrize(
     ("annotation", "says"),
     [
-        ("t.Literal['x', 'y']", "'kind' of 'later' in strategies/: the names in .* must be there when it runs"),
-        ("Literal['y', 'z']", "the default of 'kind' of 'later' in strategies/ is none of y, z"),
+        ("t.Literal['x', 'y']", "'kind' of 'later' in strategies/: the names in .* must be imported when it runs"),
+        ("Literal['y', 'z']", "'kind' of 'later' in strategies/ needs a default that is one of y, z"),
     ],
 )
 def test_choices_that_cannot_be_told_are_said(plug_in, annotation, says):

@@ -14,6 +14,7 @@ import inspect
 import itertools
 import math
 import re
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog
 from cl_nvrm.spec.annotations import choices, marks
+from cl_nvrm.spec.kinds import check_made
 
 NEUTRAL = "naive"
 PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not the one of 1e+3
@@ -57,16 +59,22 @@ class Term:
         return f"{key}={write_value(value)}"
 
     def make(self, *arguments: Any, **filled: Any) -> Any:
-        """Call the maker with the settings and those of ``filled`` that it asks for; its ValueErrors name the term."""
+        """Call the maker with the settings and those of ``filled`` that it asks for; its errors name the term."""
         made = catalog.maker(self.kind, self.name)
         signature = inspect.signature(made).parameters
         keywords = {catalog.parameters(made)[key].name: value for key, value in self.settings.items()}
         keywords |= {key: value for key, value in filled.items() if key in signature and key not in keywords}
         try:
-            return made(*arguments, **keywords)
+            entry = made(*arguments, **keywords)
+            check_made(self.kind, entry)
         except (UserError, ValueError) as problem:
             code = type(problem) if isinstance(problem, UserError) else UserError
             raise code(f"{self.name}: {problem}") from problem
+        except (Exception, SystemExit) as problem:  # a plug-in's fault: say where
+            last = traceback.extract_tb(problem.__traceback__)[-1]
+            place = f"{Path(last.filename).name}, line {last.lineno}"
+            raise UserError(f"{self.name}: {catalog.one_line(problem)} ({place})") from problem
+        return entry
 
 
 def parse_sum(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:
