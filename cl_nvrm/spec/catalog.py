@@ -13,6 +13,7 @@ import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cl_nvrm.errors import UserError
@@ -85,16 +86,28 @@ def _load(claim: Path | EntryPoint, package: str, function: str) -> Maker | None
     if isinstance(claim, EntryPoint):
         loaded = claim.load()
         return loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
-    name, places = f"{package}.{claim.stem}", folders.places(package)
-    known = getattr(sys.modules.get(name), "__file__", None)
-    if known is None or Path(known).parent.resolve() not in places:
-        sys.modules.pop(name, None)  # of a folder that is named no longer
+    return getattr(_module(claim, package), function, None)
+
+
+def _module(file: Path, package: str) -> ModuleType:
+    """Import a file as the module of its name in a package, which is found in all folders of the package's kinds."""
+    name = f"{package}.{file.stem}"
+    known = sys.modules.get(name)
+    if known is None or not _is_of(known, file):
+        places = folders.places(package)
+        if known and Path(known.__file__ or "").parent.resolve() not in places:
+            del sys.modules[name]  # of a folder that is named no longer
         importlib.import_module(package).__path__[:] = map(str, places)
         importlib.invalidate_caches()  # the file may be younger than Python's list of its folder
     module = importlib.import_module(name)
-    if not claim.samefile(module.__file__ or ""):
+    if not _is_of(module, file):
         raise ImportError(f"Python finds {module.__file__} by that name; rename the file")
-    return getattr(module, function, None)
+    return module
+
+
+def _is_of(module: ModuleType, file: Path) -> bool:
+    origin = module.__file__ or ""
+    return origin == str(file) or Path(origin).resolve() == file.resolve()
 
 
 def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:
