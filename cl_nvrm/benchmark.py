@@ -191,6 +191,11 @@ class Benchmark:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     watched: tuple[Watched, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.train) == len(self.test):
+            counts = f"{len(self.train)} and {len(self.test)}"
+            raise ValueError(f"needs a training task, and as many test tasks as training tasks, not {counts}")
+
     def streams(self) -> CLScenario:
         """Build the Avalanche scenario, with task labels and the classes of each experience."""
 

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
+import torch
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog, folders, grammar
@@ -176,6 +178,11 @@ def test_a_folder_that_is_named_no_longer_is_forgotten(monkeypatch, tmp_path):
             assert grammar.parse("strategies", "twice").settings == {"strength": number}
 
 
+# a benchmark with another network
+TOY = (
+    "from dataclasses import replace\nfrom cl_nvrm.spec import catalog\n\ndef benchmark(*, seed):\n"
+    "    return replace(catalog.maker('benchmarks', 'toy')(samples=64, seed=seed), model={})\n"
+)
 BROKEN = {
     "no default": ("def plugin(*, strength: float): ...\n", "'strength' of 'x' in strategies/ needs a default"),
     "no default by position": ("def plugin(strength): ...\n", "'strength' of 'x' in strategies/ needs a default"),
@@ -196,6 +203,10 @@ BROKEN = {
     "a default with a comma": ("def plugin(*, a: str = '1,2'): ...\n", "that can be written in a command, not '1,2'"),
     "an error": ("def plugin():\n    raise RuntimeError('no\\nway')\n", "x: RuntimeError: no way (x.py, line 2)"),
     "a key": ("def plugin():\n    return {}['a']\n", "x: KeyError: 'a' (x.py, line 2)"),
+    "an error of torch": (
+        "import torch\n\n\ndef plugin():\n    torch.nn.Linear(-1, 'x')\n",
+        "(x.py, line 5)",
+    ),
     "leaves": ("def plugin():\n    raise SystemExit(0)\n", "x: SystemExit: 0 (x.py, line 2)"),
     "a number": ("def plugin():\n    return 42\n", "x: plugin(…) must return an Avalanche plug-in or None, not int"),
     "a list": ("def plugin():\n    return []\n", "must return an Avalanche plug-in or None, not list"),
@@ -225,6 +236,15 @@ def test_a_strategy_that_breaks_the_contract_is_one_line(plug_in, cli, text, say
             ["--benchmark", "x"],
             "'b' of 'x' in benchmarks/ needs",
         ),
+        (
+            "benchmarks/x.py",
+            "def benchmark():\n    from cl_nvrm.benchmark import Benchmark\n"
+            "    return Benchmark('none', [], [], model=None, chance=1)\n",
+            ["--benchmark", "x"],
+            "x: needs a training task, and as many test tasks",
+        ),
+        ("benchmarks/x.py", TOY.format("lambda: 42"), ["--benchmark", "x"], "must return a torch module, not int"),
+        ("benchmarks/x.py", TOY.format("lambda: {}['a']"), ["--benchmark", "x"], "x: KeyError: 'a' (x.py, line 5)"),
         ("optim/x.py", "def optimizer(params, *, lr): ...\n", ["--optimizer", "x"], "must return a torch optimizer"),
         ("optim/x.py", "def optimizer(*, lr): ...\n", ["--optimizer", "x"], "must take parameters by position"),
         (
@@ -327,3 +347,45 @@ def test_the_variable_takes_a_list_with_homes_and_gaps(tmp_path):
     assert "'in-a', 'in-b'" in names and "'ewc'" in names
     assert "in-a:strength=0.5+in-b:strength=0.5" in terms
     assert remarks.count("CL_NVRM_PLUGINS") == 1 and "~nobody-of-that-name/c cannot be read" in remarks
+
+
+def damaged(source, random):
+    """Return a file as an accident leaves it: cut off, with other bytes, without some lines, with other words."""
+    for _ in range(random.choice([1, 2, 5])):
+        at = random.randrange(len(source) + 1)
+        lines = source.split(b"\n")
+        del lines[random.randrange(len(lines))]
+        word = random.choice([b"float", b"str", b"= 0", b"return", b"Literal", b"seed", b"*,"])
+        other = random.choice([b"None", b"42", b"", b"raise KeyError", b"*a,", b"**k"])
+        byte = bytes([random.randrange(256)])
+        source = random.choice(
+            [source[:at], source[:at] + byte + source[at + 1 :], b"\n".join(lines), source.replace(word, other)]
+        )
+    return source
+
+
+@pytest.mark.parametrize("number", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_damaged_file_works_or_is_one_line(plug_in, number):
+    random = Random(number)
+    arguments = {
+        "strategies": ((), {"seed": 0}),
+        "models": (((3, 32, 32), 10), {}),
+        "optimizers": (([torch.zeros(2, requires_grad=True)],), {"lr": 0.1, "weight_decay": 0.0, "seed": 0}),
+        "schedules": ((), {}),
+    }
+    outcomes = set()
+    for k in range(number):
+        kind = random.choice(list(arguments))
+        file = random.choice([file for files in folders.files(kind).values() for file in files])
+        path = plug_in(f"{kind}/x{k}.py", damaged(file.read_bytes(), random))
+        positional, keywords = arguments[kind]
+        try:
+            term = grammar.parse(kind, f"x{k}")
+            assert grammar.parse(kind, str(term)) == term
+            term.make(*positional, **keywords)
+            outcomes.add("works")
+        except UserError as problem:
+            assert f"x{k}" in str(problem) and "\n" not in str(problem)
+            outcomes.add("one line")
+        path.unlink()
+    assert outcomes == {"works", "one line"}

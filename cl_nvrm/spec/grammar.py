@@ -15,7 +15,8 @@ import itertools
 import math
 import re
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,17 +65,27 @@ class Term:
         signature = inspect.signature(made).parameters
         keywords = {catalog.parameters(made)[key].name: value for key, value in self.settings.items()}
         keywords |= {key: value for key, value in filled.items() if key in signature and key not in keywords}
-        try:
+        with blame(self.name, made):
             entry = made(*arguments, **keywords)
             check_made(self.kind, entry)
-        except (UserError, ValueError) as problem:
-            code = type(problem) if isinstance(problem, UserError) else UserError
-            raise code(f"{self.name}: {problem}") from problem
-        except (Exception, SystemExit) as problem:  # a plug-in's fault: say where
-            last = traceback.extract_tb(problem.__traceback__)[-1]
-            place = f"{Path(last.filename).name}, line {last.lineno}"
-            raise UserError(f"{self.name}: {catalog.one_line(problem)} ({place})") from problem
         return entry
+
+
+@contextmanager
+def blame(name: str, made: catalog.Maker) -> Iterator[None]:
+    """Turn whatever fails in an entry's code into a UserError of one line that names the entry, and its own line."""
+    try:
+        yield
+    except (UserError, ValueError) as problem:
+        code = type(problem) if isinstance(problem, UserError) else UserError
+        raise code(f"{name}: {problem}") from problem
+    except (Exception, SystemExit) as problem:
+        frames = traceback.extract_tb(problem.__traceback__)
+        file = getattr(getattr(inspect.unwrap(made), "__code__", None), "co_filename", "")
+        own = [frame for frame in frames if frame.filename == file]
+        last = (own or frames)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UserError(f"{name}: {catalog.one_line(problem)} ({place})") from problem
 
 
 def parse_sum(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:

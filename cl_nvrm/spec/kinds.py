@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 KINDS = {
     "strategies": Kind("cl_nvrm.strategies", "plugin", (), ("seed",), "an Avalanche plug-in or None", ()),
     "benchmarks": Kind(
-        "cl_nvrm.benchmarks", "benchmark", ("data set",), ("seed",), "a Benchmark", ("train", "test", "model", "recipe")
+        "cl_nvrm.benchmarks", "benchmark", ("data set",), ("seed",), "a Benchmark", ("recipe", "streams", "watched")
     ),
     "optimizers": Kind(
         "cl_nvrm.optim",
