@@ -57,6 +57,24 @@ def test_choices_are_kept(plug_in, text):
         parse("later:kind=zzz")
 
 
+@pytest.mark.parametrize(
+    ("kind", "function", "positional"),
+    [
+        ("benchmarks", "benchmark", ""),
+        ("models", "model", "shape, classes, "),
+        ("optimizers", "optimizer", "params, "),
+        ("schedules", "schedule", ""),
+    ],
+)
+def test_so_are_those_of_every_kind(plug_in, kind, function, positional):
+    plug_in(
+        f"{kind}/later.py",
+        f"{LATER}{CHECKED}\ndef {function}({positional}*, kind: Literal['x'] = 'x') -> Missing: ...\n",
+    )
+    with pytest.raises(UserError, match="must be one of x, got 'zzz'"):
+        grammar.parse(kind, "later:kind=zzz")
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement is Python 3.12's")
 def test_a_type_statement_is_an_alias(plug_in):
     plug_in(

@@ -279,6 +279,22 @@ def test_ranges_that_are_none_are_one_line(plug_in, said):
         catalog.search(catalog.maker("strategies", "x"))
 
 
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("[1]", "noisy-mnist: RECIPES of cl_nvrm.models.x must be as"),
+        ("{'classification': 3}", "noisy-mnist: RECIPES of cl_nvrm.models.x must be as"),
+        ("{'classification': {'epochs': 'x'}}", "noisy-mnist: a recipe's epochs is something like 1, not 'x'"),
+        ("{'classification': {'epochs': 0}}", "noisy-mnist: a recipe's epochs is something like 1, not 0"),
+        ("{'classification': {'lr': None}}", "noisy-mnist: a recipe's lr is something like 0.001, not None"),
+    ],
+)
+def test_recipes_that_are_none_are_one_line(plug_in, cli, said, says):
+    plug_in("models/x.py", f"RECIPES = {said}\n\n\ndef model(shape, classes): ...\n")
+    code, _, err = cli("--benchmark", "noisy-mnist:model=x", "--data", "digits")
+    assert (code, len(err.splitlines())) == (2, 1) and says in err
+
+
 @pytest.fixture
 def named(monkeypatch, tmp_path):
     """Return what a command says, on stderr, of a folder that CL_NVRM_PLUGINS names."""

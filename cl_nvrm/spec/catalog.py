@@ -74,7 +74,13 @@ def recipe(made: Maker, experiment: str) -> dict[str, Any]:
 
     That is what its file says in ``RECIPES[experiment]``: fields of ``benchmark.Recipe``, by name.
     """
-    return dict(getattr(inspect.getmodule(made), "RECIPES", {}).get(experiment, {}))
+    said = getattr(inspect.getmodule(made), "RECIPES", {})
+    try:
+        return dict(said.get(experiment, {}))
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(
+            f"RECIPES of {made.__module__} must be as {{'{experiment}': {{'lr': 0.1}}}}, not {said!r}"
+        ) from None
 
 
 def summary(made: Maker) -> str:
