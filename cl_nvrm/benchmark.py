@@ -148,6 +148,13 @@ class Recipe:
     fresh_optimizer: bool = False
     schedule: str = "constant"
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            like = getattr(Recipe, name)  # the default
+            kind = (int, float) if isinstance(like, float) else type(like)
+            if not isinstance(value, kind) or (kind is int and value < 1):
+                raise ValueError(f"a recipe's {name} is something like {like!r}, not {value!r}")
+
     def but(self, changes: Mapping[str, Any]) -> "Recipe":
         """Return this recipe with other values, by name; ValueError for a name that is none of its fields."""
         unknown = sorted(changes.keys() - {f.name for f in fields(self)})
@@ -193,6 +200,9 @@ class Benchmark:
     watched: tuple[Watched, ...] = ()
 
     def __post_init__(self) -> None:
+        if not 0 < len(self.train) == len(self.test):
+            counts = f"{len(self.train)} and {len(self.test)}"
+            raise ValueError(f"needs a training task, and as many test tasks as training tasks, not {counts}")
         if not self.chance < 1:
             raise ValueError("each task has one class only, so there is nothing to learn in it")
         for what, tasks in (("training", self.train), ("test", self.test)):

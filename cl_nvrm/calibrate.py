@@ -21,7 +21,7 @@ from cl_nvrm.noise import law
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
 from cl_nvrm.run.flags import parse
 from cl_nvrm.run.plan import plan
-from cl_nvrm.spec import RunSpec
+from cl_nvrm.spec import RunSpec, folders
 from cl_nvrm.training.build import build_benchmark, build_strategy
 
 # who, the factor before λ Σ F (θ - θ*)², the kind of Fisher information
@@ -112,6 +112,8 @@ def _calibrate(argv: Sequence[str] | None) -> int:
     parser.add_argument("--samples", type=int, default=2000, help="images for the Fisher information (default: 2000)")
     arguments, rest = parser.parse_known_args(argv)
     asked = parse(rest)  # --benchmark, --data, --lr and the like, as for a run
+    for remark in folders.remarks():
+        note(remark)
     planned = plan(asked, note)
     spec = planned.specs[0]
     model, benchmark = train_first_task(spec, asked.data_dir, planned.device)

@@ -15,7 +15,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
+
+import cl_nvrm
+
+if cl_nvrm.__file__ is None:  # a namespace: nothing of cl_nvrm/__init__.py holds
+    _clone = Path(cl_nvrm.__path__[0])
+    raise ImportError(
+        f"Python takes the folder {_clone} for the package cl_nvrm, as {_clone.parent} comes before the installed one "
+        f"on its path. Rename that folder, start Python elsewhere, or install it again with 'pip install -e {_clone}'"
+    )
 
 FAILED, STOPPED, INTERRUPTED = 1, 75, 130
 

@@ -1,6 +1,7 @@
 import json
 import random
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,27 @@ def train_toy():
         return strategy, model
 
     return train
+
+
+@pytest.fixture
+def plug_in(monkeypatch, tmp_path):
+    """Write a file into a folder that CL_NVRM_PLUGINS might name: plug_in("strategies/my_method.py", text)."""
+    import cl_nvrm
+
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    monkeypatch.setattr(cl_nvrm, "__path__", [*cl_nvrm.__path__, str(folder)])
+
+    def write(path, text):
+        file = folder / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        return file
+
+    yield write
+    for name, module in list(sys.modules.items()):
+        if name.startswith("cl_nvrm.") and str(getattr(module, "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -10,13 +10,9 @@ PLUGIN = '"""A stranger\'s strategy."""\n\n\ndef plugin(*, strength: float = 0.5
 
 
 @pytest.fixture
-def strangers(monkeypatch, tmp_path):
+def strangers(plug_in):
     """A folder of somebody else's, as CL_NVRM_PLUGINS would add it."""
-    import cl_nvrm
-
-    (tmp_path / "strategies").mkdir()
-    monkeypatch.setattr(cl_nvrm, "__path__", [*cl_nvrm.__path__, str(tmp_path)])
-    return tmp_path / "strategies"
+    return plug_in("strategies/notes.txt", "").parent
 
 
 @pytest.mark.parametrize("kind", catalog.KINDS)
@@ -47,7 +43,6 @@ BROKEN = {
 @pytest.mark.parametrize(("text", "says"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_file_is_named_and_hides_no_other(strangers, cli, text, says):
     (strangers / "broken.py").write_text(text)
-    sys.modules.pop("cl_nvrm.strategies.broken", None)
     code, _, err = cli("--benchmark", "toy", "--strategy", "broken")
     assert code == 2 and says in err and "broken" in err and "Traceback" not in err
     code, out, _ = cli("--list", "strategies")

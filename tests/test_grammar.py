@@ -40,13 +40,8 @@ def test_a_bare_flag_goes_to_the_one_that_takes_it_and_a_written_value_wins():
     assert "lambda=3" in canonical("ewc:lambda=3", **{"lambda": "7"})
 
 
-def test_a_bare_flag_that_two_take_says_what_to_write(monkeypatch, tmp_path):
-    folder = tmp_path / "strategies"
-    folder.mkdir()
-    (folder / "rival.py").write_text('"""Rival."""\n\n\ndef plugin(*, lambda_: float = 1.0) -> None: ...\n')
-    import cl_nvrm
-
-    monkeypatch.setattr(cl_nvrm, "__path__", [*cl_nvrm.__path__, str(tmp_path)])
+def test_a_bare_flag_that_two_take_says_what_to_write(plug_in):
+    plug_in("strategies/rival.py", '"""Rival."""\n\n\ndef plugin(*, lambda_: float = 1.0) -> None: ...\n')
     with pytest.raises(UserError, match=r"taken by ewc and rival; write --strategy ewc:lambda=7\+… or"):
         grammar.parse_sum("ewc+rival", {"lambda": "7"})
 

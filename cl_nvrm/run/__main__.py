@@ -12,7 +12,7 @@ from cl_nvrm.errors import UserError, exit_code, note
 from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, workers_of
 from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import Plan, plan
-from cl_nvrm.spec import RunResult, catalog, grammar
+from cl_nvrm.spec import RunResult, catalog, folders, grammar
 from cl_nvrm.spec.cell_names import CellNames
 from cl_nvrm.sweep.store import Store
 
@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Arguments) -> int:
+    for remark in folders.remarks():
+        note(remark)
     if arguments.list is not None:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
@@ -82,6 +84,8 @@ def _show(arguments: Arguments, results: list[RunResult], names: CellNames, stor
 
 
 def _list(kind: str, *, as_json: bool) -> None:
+    for remark in folders.misnamed(kind):
+        note(remark)
     entries: dict[str, dict[str, Any]] = {}
     for name in catalog.names(kind):
         try:

@@ -10,6 +10,7 @@ from cl_nvrm.errors import UserError
 from cl_nvrm.run.flags import Arguments
 from cl_nvrm.spec import RunSpec, catalog, grammar
 from cl_nvrm.spec.cell_names import CellNames, cell_names
+from cl_nvrm.spec.kinds import check_made
 
 if TYPE_CHECKING:
     from torch import nn
@@ -101,8 +102,11 @@ def _check_training(arguments: Arguments, benchmark: "Benchmark", recipe: "Recip
     """Refuse what the benchmark's network cannot be trained with."""
     from cl_nvrm.training.precision import prepare_network
 
+    with grammar.blame(name, catalog.maker("benchmarks", name)):
+        network = benchmark.model()
+        check_made("models", network)
     model = prepare_network(
-        benchmark.model(), precision=arguments.precision, channels_last=arguments.channels_last, compiled=False
+        network, precision=arguments.precision, channels_last=arguments.channels_last, compiled=False
     )
     optimizer = grammar.parse("optimizers", recipe.optimizer)
     optimizer.make(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, seed=0)

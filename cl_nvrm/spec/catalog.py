@@ -8,32 +8,24 @@ listing files, so nothing heavy is imported until an entry is used.
 
 import difflib
 import importlib
-import importlib.util
 import inspect
-import re
 import sys
-from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cl_nvrm.errors import UserError
+from cl_nvrm.spec import folders
+from cl_nvrm.spec.kinds import KINDS, Maker, check_maker, needs_data, parameters
 
-# kind -> (the package that holds its files, the function a file must define)
-KINDS = {
-    "strategies": ("cl_nvrm.strategies", "plugin"),
-    "benchmarks": ("cl_nvrm.benchmarks", "benchmark"),
-    "optimizers": ("cl_nvrm.optim", "optimizer"),
-    "models": ("cl_nvrm.models", "model"),
-    "schedules": ("cl_nvrm.optim", "schedule"),
-}
-Maker = Callable[..., Any]
+__all__ = ["KINDS", "Maker", "maker", "names", "needs_data", "parameters", "recipe", "search", "summary"]
 
 
 def names(kind: str) -> list[str]:
     """Return the sorted names of a kind, from its folders and from entry points, importing none of them."""
-    return sorted({*_files(kind), *_entry_points(kind)})
+    return sorted({*folders.files(kind), *_entry_points(kind)})
 
 
 def maker(kind: str, name: str) -> Maker:
@@ -41,44 +33,39 @@ def maker(kind: str, name: str) -> Maker:
 
     UserError if there is none (with the nearest names), if two claim the name, or if its module breaks the contract.
     """
-    package, function = KINDS[kind]
     name = name.replace("_", "-")
-    files, points = _files(kind), _entry_points(kind)
-    claims: list[Path | EntryPoint] = [*files.get(name, []), *points.get(name, [])]
+    claims: list[Path | EntryPoint] = [*folders.files(kind).get(name, []), *_entry_points(kind).get(name, [])]
     if not claims:
         near = difflib.get_close_matches(name, names(kind), n=2)
         hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"There are {', '.join(names(kind))}."
-        raise UserError(f"No '{name}' in {kind}/. {hint}")
+        raise UserError(f"No '{name}' in {kind}/. {folders.why_not(kind, name)}{hint}")
     if len(claims) > 1:
         raise UserError(f"'{name}' in {kind}/ is claimed more than once: {', '.join(str(c) for c in claims)}")
     try:
-        made = _load(claims[0], package, function)
-    except Exception as problem:  # whatever a stranger's file does at import
-        reason = f"{type(problem).__name__}: {problem}"
-        raise UserError(f"'{name}' in {kind}/ cannot be imported from {claims[0]} ({reason})") from problem
+        made = _load(claims[0], KINDS[kind].package, KINDS[kind].function)
+    except (Exception, SystemExit) as problem:  # whatever a stranger's file does at import
+        raise UserError(f"'{name}' in {kind}/ cannot be imported from {claims[0]} ({one_line(problem)})") from problem
     if made is None:
-        raise UserError(f"'{name}' in {kind}/ has no function {function}(…)")
-    for key, parameter in parameters(made).items():
-        if not isinstance(parameter.default, bool | int | float | str):
-            raise UserError(f"'{key}' of '{name}' in {kind}/ needs a default that is a bool, a number or a text")
+        raise UserError(f"'{name}' in {kind}/ has no function {KINDS[kind].function}(…)")
+    check_maker(kind, name, made)
     return made
 
 
-def parameters(made: Maker) -> dict[str, inspect.Parameter]:
-    """Return a maker's parameters by the name a user writes: keyword-only, with a default, no trailing underscore."""
-    return {
-        p.name.rstrip("_"): p
-        for p in _signature(made).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
-    }
+def one_line(problem: BaseException) -> str:
+    """Return an exception's type and text in one line."""
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
 def search(made: Maker) -> dict[str, tuple[float, float]]:
     """Return the ranges worth searching, by parameter: what the maker's module says in SEARCH."""
-    found = dict(getattr(inspect.getmodule(made), "SEARCH", {}))
-    for key, limits in found.items():
-        if key not in parameters(made) or not 0 < limits[0] < limits[1]:
-            raise UserError(f"SEARCH of {made.__module__}: '{key}' must be a parameter with a range 0 < low < high")
+    said = getattr(inspect.getmodule(made), "SEARCH", {})
+    try:
+        found = {key: (low, high) for key, (low, high) in said.items()}
+        wrong = [key for key, (low, high) in found.items() if key not in parameters(made) or not 0 < low < high]
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(f"SEARCH of {made.__module__} must be as {{'strength': (0.01, 100.0)}}, not {said!r}") from None
+    if wrong:
+        raise UserError(f"SEARCH of {made.__module__}: '{wrong[0]}' must be a parameter with a range 0 < low < high")
     return found
 
 
@@ -87,14 +74,13 @@ def recipe(made: Maker, experiment: str) -> dict[str, Any]:
 
     That is what its file says in ``RECIPES[experiment]``: fields of ``benchmark.Recipe``, by name.
     """
-    return dict(getattr(inspect.getmodule(made), "RECIPES", {}).get(experiment, {}))
-
-
-def needs_data(made: Maker) -> str | None:
-    """Return the data set a benchmark asks for, the name of its positional parameter; None if it has none."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    asked = (p.name for p in inspect.signature(made).parameters.values() if p.kind in kinds)
-    return next((name.replace("_", "-") for name in asked), None)
+    said = getattr(inspect.getmodule(made), "RECIPES", {})
+    try:
+        return dict(said.get(experiment, {}))
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(
+            f"RECIPES of {made.__module__} must be as {{'{experiment}': {{'lr': 0.1}}}}, not {said!r}"
+        ) from None
 
 
 def summary(made: Maker) -> str:
@@ -103,29 +89,31 @@ def summary(made: Maker) -> str:
 
 
 def _load(claim: Path | EntryPoint, package: str, function: str) -> Maker | None:
-    if isinstance(claim, Path):
-        return getattr(importlib.import_module(f"{package}.{claim.stem}"), function, None)
-    loaded = claim.load()
-    return loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
+    if isinstance(claim, EntryPoint):
+        loaded = claim.load()
+        return loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
+    return getattr(_module(claim, package), function, None)
 
 
-def _signature(made: Maker) -> inspect.Signature:
-    try:
-        return inspect.signature(made, eval_str=True)
-    except NameError:  # a name that only type checkers import
-        return inspect.signature(made)
+def _module(file: Path, package: str) -> ModuleType:
+    """Import a file as the module of its name in a package, which is found in all folders of the package's kinds."""
+    name = f"{package}.{file.stem}"
+    known = sys.modules.get(name)
+    if known is None or not _is_of(known, file):
+        places = folders.places(package)
+        if known and Path(known.__file__ or "").parent.resolve() not in places:
+            del sys.modules[name]  # of a folder that is named no longer
+        importlib.import_module(package).__path__[:] = map(str, places)
+        importlib.invalidate_caches()  # the file may be younger than Python's list of its folder
+    module = importlib.import_module(name)
+    if not _is_of(module, file):
+        raise ImportError(f"Python finds {module.__file__} by that name; rename the file")
+    return module
 
 
-def _files(kind: str) -> dict[str, list[Path]]:
-    package, function = KINDS[kind]
-    found: dict[str, list[Path]] = {}
-    spec = importlib.util.find_spec(package)  # finds the package without importing it
-    places = (spec and spec.submodule_search_locations) or []
-    for folder in dict.fromkeys(Path(place).resolve() for place in places):
-        for file in sorted(folder.glob("*.py")) if folder.is_dir() else []:
-            if re.search(rf"^def {function}\(", file.read_text(encoding="utf-8"), re.MULTILINE):
-                found.setdefault(file.stem.replace("_", "-"), []).append(file)
-    return found
+def _is_of(module: ModuleType, file: Path) -> bool:
+    origin = module.__file__ or ""
+    return origin == str(file) or Path(origin).resolve() == file.resolve()
 
 
 def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:

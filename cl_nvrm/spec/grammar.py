@@ -14,12 +14,17 @@ import inspect
 import itertools
 import math
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog
+from cl_nvrm.spec.annotations import choices, marks
+from cl_nvrm.spec.kinds import check_made
 
 NEUTRAL = "naive"
 PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not the one of 1e+3
@@ -55,16 +60,32 @@ class Term:
         return f"{key}={write_value(value)}"
 
     def make(self, *arguments: Any, **filled: Any) -> Any:
-        """Call the maker with the settings and those of ``filled`` that it asks for; its ValueErrors name the term."""
+        """Call the maker with the settings and those of ``filled`` that it asks for; its errors name the term."""
         made = catalog.maker(self.kind, self.name)
         signature = inspect.signature(made).parameters
         keywords = {catalog.parameters(made)[key].name: value for key, value in self.settings.items()}
         keywords |= {key: value for key, value in filled.items() if key in signature and key not in keywords}
-        try:
-            return made(*arguments, **keywords)
-        except (UserError, ValueError) as problem:
-            code = type(problem) if isinstance(problem, UserError) else UserError
-            raise code(f"{self.name}: {problem}") from problem
+        with blame(self.name, made):
+            entry = made(*arguments, **keywords)
+            check_made(self.kind, entry)
+        return entry
+
+
+@contextmanager
+def blame(name: str, made: catalog.Maker) -> Iterator[None]:
+    """Turn whatever fails in an entry's code into a UserError of one line that names the entry, and its own line."""
+    try:
+        yield
+    except (UserError, ValueError) as problem:
+        code = type(problem) if isinstance(problem, UserError) else UserError
+        raise code(f"{name}: {problem}") from problem
+    except (Exception, SystemExit) as problem:
+        frames = traceback.extract_tb(problem.__traceback__)
+        file = getattr(getattr(inspect.unwrap(made), "__code__", None), "co_filename", "")
+        own = [frame for frame in frames if frame.filename == file]
+        last = (own or frames)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UserError(f"{name}: {catalog.one_line(problem)} ({place})") from problem
 
 
 def parse_sum(text: str, flags: dict[str, str] | None = None) -> tuple[Term, ...]:
@@ -162,7 +183,7 @@ def parse_nested(kind: str, text: str) -> Term:
 
 def _meaning(parameter: inspect.Parameter) -> str:
     """What a text stands for: a kind of the catalog, "file", or nothing but itself."""
-    return str(get_args(parameter.annotation)[1]) if get_origin(parameter.annotation) is Annotated else ""
+    return next((mark for mark in marks(parameter.annotation) if mark in (*catalog.KINDS, "file")), "")
 
 
 def _default(parameter: inspect.Parameter) -> Value:
@@ -186,28 +207,33 @@ def _canonical_value(text: str, parameter: inspect.Parameter) -> str:
 
 
 def _read(name: str, key: str, text: str, parameter: inspect.Parameter) -> Value:
-    """Turn a text into the type of the parameter's default; a Literal annotation gives the choices."""
-    choices = get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
-    kind = type(parameter.default)
+    """Turn a text into the type of the parameter's default, or into one of the choices that its annotation gives."""
+    allowed, kind = choices(parameter.annotation), type(parameter.default)
+    if kind is str and not allowed:
+        return _canonical_value(text, parameter)
+    with suppress(ValueError):
+        if not allowed:
+            return _value(kind, text)
+    for choice in allowed:
+        with suppress(ValueError):
+            if _value(type(choice), text) == choice:
+                return choice
     wanted = {bool: "true or false", int: "a whole number", float: "a finite number"}.get(kind, "a text")
-    if choices:
-        wanted = f"one of {', '.join(map(str, choices))}"
-    problem = UserError(f"'{key}' of '{name}' must be {wanted}, got '{text}'")
-    if choices and text not in map(str, choices):
-        raise problem
+    if allowed:
+        wanted = f"one of {', '.join(map(write_value, allowed))}"
+    raise UserError(f"'{key}' of '{name}' must be {wanted}, got '{text}'")
+
+
+def _value(kind: type[Value], text: str) -> Value:
+    """Read a text as a value of a type; ValueError if it is none."""
     if kind is bool:
         if text.lower() not in ("true", "false"):
-            raise problem
+            raise ValueError
         return text.lower() == "true"
-    if kind in (int, float):
-        try:
-            number: int | float = kind(text)
-        except ValueError:
-            raise problem from None
-        if not math.isfinite(number):
-            raise problem
-        return number
-    return _canonical_value(text, parameter)
+    value = kind(text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def write_value(value: Value) -> str:
