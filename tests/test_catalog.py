@@ -68,7 +68,10 @@ def test_two_files_of_one_name_are_refused(strangers):
         catalog.maker("strategies", "ewc")
 
 
-def test_an_entry_point_of_another_distribution_is_a_strategy(monkeypatch, tmp_path):
+@pytest.mark.parametrize("backport", [False, True])
+def test_an_entry_point_of_another_distribution_is_a_strategy(monkeypatch, tmp_path, backport):
+    if backport:
+        pytest.importorskip("importlib_metadata")  # importing it makes entry points its own
     (tmp_path / "theirs.py").write_text(PLUGIN)
     info = tmp_path / "theirs-1.0.dist-info"
     info.mkdir()

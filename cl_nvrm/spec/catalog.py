@@ -89,10 +89,10 @@ def summary(made: Maker) -> str:
 
 
 def _load(claim: Path | EntryPoint, package: str, function: str) -> Maker | None:
-    if isinstance(claim, EntryPoint):
-        loaded = claim.load()
-        return loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
-    return getattr(_module(claim, package), function, None)
+    if isinstance(claim, Path):
+        return getattr(_module(claim, package), function, None)
+    loaded = claim.load()  # perhaps a class of the backport's, which takes part as soon as anybody imports it
+    return loaded if inspect.isroutine(loaded) else getattr(loaded, function, None)
 
 
 def _module(file: Path, package: str) -> ModuleType:
