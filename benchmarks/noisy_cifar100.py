@@ -11,7 +11,7 @@ def benchmark(
     cifar100: "Images",
     *,
     rate: float = 0.4,
-    noise: Annotated[str, "file"] = "pairflip",
+    noise: Annotated[str, "file", "symmetric", "pairflip", "asymmetric"] = "pairflip",
     noise_seed: int = -1,
     subset: int = 0,
     holdout: int = 0,

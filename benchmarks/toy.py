@@ -30,6 +30,8 @@ def benchmark(
 
     if min(tasks, classes, inputs, width) < 1 or samples < classes:
         raise ValueError("tasks, classes, inputs and width must be at least 1 and samples at least classes")
+    if tasks * samples * inputs > 10**8:
+        raise ValueError(f"{tasks} tasks of {samples} points of {inputs} numbers do not fit into memory")
     if not 0 <= holdout < samples:
         raise ValueError(f"holdout must lie within the {samples} training points, got {holdout}")
 

@@ -6,6 +6,7 @@ import warnings
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
+from tempfile import gettempdir
 
 # strategies/ and benchmarks/ are namespace packages that may lie in several places: in a wheel beside this file, in a
 # checkout beside this package, and in any folder a user names. This search path is all that joins them.
@@ -23,6 +24,12 @@ for _name in ("strategies", "benchmarks"):
     _spec = ModuleSpec(f"{__name__}.{_name}", None, is_package=True)
     _spec.submodule_search_locations = [str(Path(place, _name)) for place in __path__]
     globals()[_name] = sys.modules[_spec.name] = module_from_spec(_spec)
+
+# Avalanche and others write to the user's home as soon as they are imported; in containers there may be none.
+if not os.access(os.path.expanduser("~"), os.W_OK | os.X_OK):  # noqa: PTH111
+    _home = Path(gettempdir(), f"cl_nvrm-{os.getuid() if hasattr(os, 'getuid') else 'home'}")
+    _home.mkdir(mode=0o700, exist_ok=True)
+    os.environ["HOME"] = str(_home)
 
 # MKL's matrix products then give the same bits on any number of threads, and on four of them take a quarter less time.
 # It has to be said before the first one; a user's own setting stays.

@@ -3,6 +3,8 @@
 import sys
 from importlib import import_module
 
+from cl_nvrm.errors import UserError, exit_code
+
 VERBS = {
     "run": "cl_nvrm.run",
     "report": "cl_nvrm.report.__main__",
@@ -11,17 +13,33 @@ VERBS = {
     "calibrate": "cl_nvrm.calibrate",
     "bench": "cl_nvrm.bench.__main__",
 }
+DOES = {
+    "run": "train strategies on a benchmark, print a table, draw figures, store every run",
+    "report": "write stored runs as one HTML page and as tables",
+    "perturb": "ask kept networks how they stand weight noise",
+    "study": "train what a named study lacks and draw its figures",
+    "calibrate": "translate λ and b between conventions",
+    "bench": "measure speed as ratios",
+}
 
 
 def main() -> int:
     """Hand the arguments to the verb's module and return its exit code."""
     verb, *rest = sys.argv[1:] or [""]
-    if verb not in VERBS:
-        given = "no verb" if verb in ("", "-h", "--help") else f"no verb '{verb}'"
-        print(f"cl_nvrm: {given}; write cl-nvrm {' or '.join(VERBS)} --help", file=sys.stderr)
-        return 0 if verb in ("-h", "--help") else 2
-    code: int = import_module(VERBS[verb]).main(rest)
-    return code
+    if verb in VERBS:
+        code: int = import_module(VERBS[verb]).main(rest)
+        return code
+    return exit_code(lambda: _help(verb))
+
+
+def _help(verb: str) -> int:
+    if verb not in ("-h", "--help"):
+        raise UserError(f"{f'no verb {verb!r}' if verb else 'no verb'}; write cl-nvrm {' or '.join(VERBS)} --help")
+    print("usage: cl-nvrm VERB …, or python -m cl_nvrm.VERB …\n")
+    for name, does in DOES.items():
+        print(f"  {name:10} {does}")
+    print("\ncl-nvrm VERB --help says more.")
+    return 0
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from cl_nvrm.benchmark import Benchmark
-from cl_nvrm.errors import Parser, exit_code, note
+from cl_nvrm.errors import Diverged, Parser, UserError, exit_code, note
 from cl_nvrm.noise import law
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
-from cl_nvrm.run.flags import parse
+from cl_nvrm.run.flags import Arguments, number, parse
 from cl_nvrm.run.plan import plan
 from cl_nvrm.spec import RunSpec, folders
 from cl_nvrm.training.build import build_benchmark, build_strategy
@@ -34,6 +34,12 @@ CONVENTIONS: tuple[tuple[str, float, Kind], ...] = (
     ("batch gradients squared", 0.5, "batch"),
     ("Avalanche 0.6: batch gradients squared, without the ½", 1.0, "batch"),
 )
+
+# the flags of a run that decide how the task is trained
+HEARD = {
+    *("benchmark", "tasks", "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "precision"),
+    *("channels_last", "compile", "data", "data_dir", "device", "quiet"),
+}
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _calibrate(argv: Sequence[str] | None) -> int:
     parser = Parser(prog="python -m cl_nvrm.calibrate", description="Train one task; translate λ and b.")
-    parser.add_argument("--lambda", dest="lambda_", type=float, default=100.0, help="λ of ewc here (default: 100)")
-    parser.add_argument("--variability", type=float, default=0.03, help="b of nvrm (default: 0.03)")
-    parser.add_argument("--samples", type=int, default=2000, help="images for the Fisher information (default: 2000)")
+    size, whole = number(float, 0), number(int, 0)
+    parser.add_argument("--lambda", dest="lambda_", type=size, default=100.0, help="λ of ewc here (default: 100)")
+    parser.add_argument("--variability", type=size, default=0.03, help="b of nvrm (default: 0.03)")
+    parser.add_argument("--samples", type=whole, default=2000, help="images for the Fisher information (default: 2000)")
     arguments, rest = parser.parse_known_args(argv)
-    asked = parse(rest)  # --benchmark, --data, --lr and the like, as for a run
+    asked, plain = parse(rest), parse([])  # --benchmark, --data, --lr and the like, as for a run
+    for flag in (name for name in Arguments.flag_names() if name not in HEARD):
+        if getattr(asked, flag) != getattr(plain, flag):
+            raise UserError(f"calibrate trains one task plainly, and has no use for --{flag.replace('_', '-')}")
     for remark in folders.remarks():
         note(remark)
     planned = plan(asked, note)
@@ -119,6 +129,9 @@ def _calibrate(argv: Sequence[str] | None) -> int:
     model, benchmark = train_first_task(spec, asked.data_dir, planned.device)
     console = Console()
     console = console if console.is_terminal else Console(width=140)
+    if not all(bool(p.isfinite().all()) for p in model.parameters()):
+        print("cl_nvrm: training diverged, so there is nothing to compare; take a smaller --lr", file=sys.stderr)
+        return Diverged.code
     rows = conventions(model, benchmark, spec.batch_size, arguments.lambda_, arguments.samples)
     console.print(_conventions_table(rows, arguments))
     console.print(_layers_table(layers(model, arguments.variability), arguments))

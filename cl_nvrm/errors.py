@@ -6,17 +6,19 @@ Every ``python -m cl_nvrm.VERB`` is ``exit_code(lambda: …)`` around what it do
         return exit_code(lambda: _main(argv))
 
 So all verbs answer alike: an error that a user can cause is one line on stderr, and the exit code is 0 done, 1 a run
-failed, 2 usage, 3 data missing, 4 diverged, 75 stopped, 130 interrupted.
+failed, 2 usage, or a file that cannot be written, 3 data missing, 4 diverged, 75 stopped, 130 interrupted, 141 nobody
+reads the output any more.
 """
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cl_nvrm
 
@@ -27,7 +29,7 @@ if cl_nvrm.__file__ is None:  # a namespace: nothing of cl_nvrm/__init__.py hold
         f"on its path. Rename that folder, start Python elsewhere, or install it again with 'pip install -e {_clone}'"
     )
 
-FAILED, STOPPED, INTERRUPTED = 1, 75, 130
+FAILED, STOPPED, INTERRUPTED, UNREAD = 1, 75, 130, 141
 
 
 class UserError(Exception):
@@ -49,7 +51,7 @@ class Diverged(RuntimeError):
 
 
 class Stopped(BaseException):
-    """SIGTERM arrived."""
+    """SIGTERM or SIGHUP arrived."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,20 +65,33 @@ class Parser(argparse.ArgumentParser):
 def exit_code(action: Callable[[], int], *, goes_on: str = "") -> int:
     """Return what ``action`` returns, or the exit code of what stopped it, after one line on stderr about that.
 
-    ``goes_on`` says what a stopped or interrupted command has kept. Signals are handled as before when it is over.
+    ``goes_on`` says what a stopped or interrupted command has kept. Signals are handled as before when it is over, and
+    a character that the terminal lacks is written as a question mark.
     """
     after = f"; {goes_on}" if goes_on else ""
     try:
-        with _raising_stopped():
-            return action()
+        with _raising_stopped(), _any_character():
+            _check_backend()
+            try:
+                return action()
+            finally:
+                sys.stdout.flush()  # here, where what goes wrong can still be said in a line
     except UserError as problem:
-        print(f"cl_nvrm: {problem}", file=sys.stderr)
+        _say(problem)
         return problem.code
+    except BrokenPipeError:
+        _write_nowhere(sys.stdout)
+        return UNREAD
+    except OSError as problem:
+        _write_nowhere(sys.stdout)
+        place = f"{problem.filename}: " if problem.filename else ""
+        _say(f"{place}{problem.strerror or problem}{after}")
+        return UserError.code
     except KeyboardInterrupt:
-        print(f"cl_nvrm: interrupted{after}", file=sys.stderr)
+        _say(f"interrupted{after}")
         return INTERRUPTED
     except Stopped:
-        print(f"cl_nvrm: stopped{after}", file=sys.stderr)
+        _say(f"stopped{after}")
         return STOPPED
 
 
@@ -85,9 +100,50 @@ def note(line: str) -> None:
     print(f"note: {line}", file=sys.stderr)
 
 
+def counted(count: int, what: str) -> str:
+    """Return "1 run", "2 runs": a number and what it counts."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _say(what: object) -> None:
+    with suppress(OSError):  # where nobody hears
+        print(f"cl_nvrm: {what}", file=sys.stderr, flush=True)
+
+
+def _write_nowhere(stream: Any) -> None:
+    """Give up what a stream still holds, which Python would try to write once more at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def _any_character() -> Iterator[None]:
+    """Let stdout and stderr take any character for the length of a ``with`` block."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")]
+    before = [stream.errors for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        for stream, errors in zip(streams, before, strict=True):
+            with suppress(OSError):  # it is flushed on the way
+                stream.reconfigure(errors=errors)
+
+
+def _check_backend() -> None:
+    """Refuse a matplotlib backend that is none, which would come out as somebody else's error."""
+    named = os.environ.get("MPLBACKEND")
+    if named:
+        try:
+            import matplotlib  # noqa: F401
+        except ValueError as problem:
+            raise UserError(f"MPLBACKEND is '{named}', which matplotlib does not know; unset it") from problem
+
+
 @contextmanager
 def _raising_stopped() -> Iterator[None]:
-    """Turn SIGTERM into Stopped for the length of a ``with`` block, where this is the thread that hears signals."""
+    """Turn SIGTERM and SIGHUP into Stopped for a ``with`` block, where this is the thread that hears signals."""
 
     def stop(*_: object) -> NoReturn:
         raise Stopped
@@ -95,8 +151,12 @@ def _raising_stopped() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    named = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in named if signal.getsignal(number) is not signal.SIG_IGN}
+    for number in before:  # what is ignored stays so, as under nohup
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

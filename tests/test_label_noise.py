@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -205,3 +206,20 @@ def test_pixel_normalisation_centres_every_pixel_of_the_training_images(images):
     plain, centred = (build(images, f"noisy-mnist:normalise={how}").train[0] for how in ("channel", "pixel"))
     assert plain.images[plain.rows].mean(0).abs().max() > 0.01
     assert centred.images[centred.rows].mean(0).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mat", "mat.txt", "./mat", "pairflip.txt"])
+def test_a_matrix_in_a_file_is_part_of_what_a_run_is_whatever_the_file_is_called(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    texts = []
+    for rate in (0.1, 0.2):
+        Path(name).write_text("\n".join(" ".join(map(str, row)) for row in transition("symmetric", rate, 10).tolist()))
+        texts.append(str(grammar.parse("benchmarks", f"noisy-mnist:noise={name}")))
+    assert all(f"noise={name}@" in text for text in texts) and texts[0] != texts[1]
+
+
+def test_a_file_that_is_called_like_a_kind_of_noise_changes_nothing(tmp_path, monkeypatch):
+    before = str(grammar.parse("benchmarks", "noisy-mnist:noise=symmetric"))
+    monkeypatch.chdir(tmp_path)
+    Path("symmetric").write_text("1 0\n0 1")
+    assert str(grammar.parse("benchmarks", "noisy-mnist:noise=symmetric")) == before

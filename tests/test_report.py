@@ -93,12 +93,11 @@ def test_damaged_and_foreign_files_are_named_and_the_rest_is_shown(report, store
 @pytest.mark.parametrize(
     "results",
     [
-        [],
         list(runs(1, ("naive",))),
         [replace(r, status="diverged", accuracy=r.accuracy[:1], error="oh") for r in runs(2, ("naive",))],
         [replace(r, accuracy=((0.9,),), losses=((0.1,),), initial=(0.1,)) for r in runs(3, ("naive", "ewc"))],
     ],
-    ids=["no runs", "one run", "none finished", "one task"],
+    ids=["one run", "none finished", "one task"],
 )
 def test_little_to_tell_is_told_all_the_same(report, results):
     folder = report(results)
@@ -150,6 +149,11 @@ def test_tables_are_tidy_csv_markdown_and_booktabs(report):
     tex = (folder / "tables.tex").read_text()
     assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == tex.count(r"\end{longtable}") > 0
     assert r"95 \% CI" in tex and not re.search(r"(?<!\\)[_#&%](?=[^\n]*\\\\)(?! )", tex.replace(" & ", " "))
+
+
+def test_a_folder_without_runs_is_said_and_nothing_is_written(tmp_path, capsys):
+    assert main([str(tmp_path), "--out", str(tmp_path / "report")]) == 2
+    assert "There are no runs in" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_there_is_said(report, capsys, tmp_path):

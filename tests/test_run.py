@@ -36,7 +36,7 @@ def test_a_second_run_takes_everything_from_the_store_and_draws_the_same_figures
     before = {f: (tmp_path / f).read_bytes() for f in first["figures"]}
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / first["store"]).glob("*.json")}
     code, out, err = cli(*TOY, "--strategy", "naive", "--strategy", "nvrm", "--format", "json")
-    assert code == 0 and "2 of 2 runs are stored already" in err
+    assert code == 0 and "2 of 2 runs stored already" in err
     assert json.loads(out)["runs"] == json.loads(json.dumps(first["runs"]))
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
     assert {f: (tmp_path / f).read_bytes() for f in before} == before
@@ -67,7 +67,7 @@ def test_a_file_of_another_run_under_a_planned_name_is_kept_aside_and_the_run_is
     runs = tmp_path / "reports/runs"
     (runs / f"{second['id']}.json").write_text((runs / f"{first['id']}.json").read_text())
     code, out, err = cli(*TOY, "--trials", 2, "--no-plots", "--format", "json")
-    assert code == 0 and "1 of 2 runs are stored already" in err and f"{second['id']}.damaged" in err
+    assert code == 0 and "1 of 2 runs stored already" in err and f"{second['id']}.damaged" in err
     assert [run["accuracy"] for run in json.loads(out)["runs"]] == [first["accuracy"], second["accuracy"]]
     (runs / f"{first['id']}.json").write_text("{")
     code, out, err = cli(*TOY, "--trials", 2, "--dry-run")
@@ -259,7 +259,7 @@ def test_a_failed_run_exits_with_1_leaves_the_others_alone_and_is_tried_again(cl
     (log,) = (tmp_path / "reports" / "runs").glob("*.failed.txt")
     assert "a bug in a plug-in" in log.read_text() and log.name in err
     code, out, err = cli(*TOY, "--strategy", "ewc", "--strategy", "naive")
-    assert code == 0 and "1 of 2 runs are stored already" in err
+    assert code == 0 and "1 of 2 runs stored already" in err
 
 
 def test_diagnostics_that_are_no_finite_numbers_fail_that_run_alone(cli, monkeypatch):

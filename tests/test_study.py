@@ -61,7 +61,7 @@ def test_runs_that_do_not_finish_are_told_and_not_drawn(tmp_path, capsys, monkey
     words = ["doomed", "--scale", "smoke", "--jobs", "1", "--quiet", "--out", str(tmp_path / "out")]
     assert main(words) == 4
     told = capsys.readouterr()
-    assert "1 runs of doomed-digits did not finish" in told.err and told.out == ""
+    assert "1 run of doomed-digits did not finish" in told.err and told.out == ""
 
 
 @pytest.mark.parametrize("name", list(STUDIES))

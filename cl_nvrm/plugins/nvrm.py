@@ -102,6 +102,7 @@ class NVRMPlugin(SupervisedPlugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Record how large the noise is beside the weights: b times the law's spread over each tensor's size."""
+        self._end(strategy)  # a task that was stopped before an epoch has left its guard
         spread, trials = self.perturbation.variability * self.perturbation.noise.variance**0.5, trials_of(strategy)
         self.diagnostics = {}
         for name, p in strategy.model.named_parameters():

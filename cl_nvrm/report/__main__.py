@@ -42,6 +42,8 @@ def write(stores: Sequence[Path], out: Path, title: str) -> list[Path]:
         damaged |= left_out
     for path, reason in damaged.items():
         note(f"{path} is left out: {reason}")
+    if not (results or damaged):
+        raise UserError(f"There are no runs in {', '.join(map(str, stores))}; python -m cl_nvrm.run makes runs")
     from cl_nvrm.report import export, page  # heavy: not needed for --help
     from cl_nvrm.report.sections import sections
 

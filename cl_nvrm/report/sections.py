@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cl_nvrm.analysis.comparisons import Cell, cells, comparisons
 from cl_nvrm.analysis.frontier import at_equal_plasticity, families, several_settings
 from cl_nvrm.analysis.metrics import METRICS
+from cl_nvrm.errors import counted
 from cl_nvrm.report import tables
 from cl_nvrm.report.tables import Table
 from cl_nvrm.spec import RunResult
@@ -62,7 +63,7 @@ def _section(number: int, results: list[RunResult]) -> Section:
             f"{scenario}" if scenario else "",
             f"Chance level {100 * chance:.0f} %" if isinstance(chance, float) else "",
             f"Settings: {settings}" if settings else "",
-            f"{len(results)} runs",
+            counted(len(results), "run"),
         )
         if text
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cl_nvrm.errors import UserError, exit_code, note
+from cl_nvrm.errors import UserError, counted, exit_code, note
 from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, workers_of
 from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import Plan, plan
@@ -63,8 +63,12 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     at_once = f"{jobs} at once" if jobs > 0 else "on the cluster, one at a time"
     total = terminal.duration(sum(about.values()) / max(1, jobs))
     tasks = min(arguments.tune_tasks, planned.tasks)
-    tuning = f"; before that, {arguments.tune} trials a strategy on {tasks} tasks" if arguments.tune else ""
-    print(f"{len(to_do)} of {len(planned.specs)} runs to do, {total} with {at_once}{tuning}")
+    tuning = (
+        f"; before that, {counted(arguments.tune, 'trial')} a strategy on {counted(tasks, 'task')}"
+        if arguments.tune
+        else ""
+    )
+    print(f"{len(to_do)} of {counted(len(planned.specs), 'run')} to do, {total} with {at_once}{tuning}")
 
 
 def _show(arguments: Arguments, results: list[RunResult], names: CellNames, store: Store) -> None:

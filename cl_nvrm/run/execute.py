@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cl_nvrm.errors import FAILED, Diverged, note
+from cl_nvrm.errors import FAILED, Diverged, counted, note
 from cl_nvrm.run.flags import Arguments
 from cl_nvrm.run.plan import Plan
 from cl_nvrm.spec import RunResult, RunSpec
@@ -90,7 +90,7 @@ def _sweep(
     keep_weights = arguments.keep_weights and tracking is not None  # of the runs asked for, not of a search's
     missing = len(specs) if arguments.fresh else sum(store.find(spec.id, keep_weights) is None for spec in specs)
     if missing < len(specs) and not arguments.quiet:
-        stderr.print(f"{len(specs) - missing} of {len(specs)} runs are stored already", highlight=False)
+        stderr.print(f"{len(specs) - missing} of {counted(len(specs), 'run')} stored already", highlight=False)
     with SweepProgress(stderr, missing, names, quiet=arguments.quiet) as progress:
 
         def done(result: RunResult) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import get_args
 
 from cl_nvrm.errors import Parser, UserError
 from cl_nvrm.spec import Precision, catalog
+from cl_nvrm.spec.grammar import LARGEST
 
 TRACKERS = ("tensorboard", "wandb", "csv")
 
@@ -68,6 +70,10 @@ def parse(argv: Sequence[str]) -> Arguments:
     values = vars(known)
     values["strategy"] = values["strategy"] or ["naive"]
     values["track"] = list(dict.fromkeys(values["track"] or []))
+    for name, default in (("tune_tasks", 3), ("tune_seeds", 1)):
+        if values[name] is not None and not values["tune"]:
+            raise UserError(f"--{name.replace('_', '-')} is for --tune; write that, too, or neither")
+        values[name] = values[name] or default
     return Arguments(**values, flags=_bare_flags(rest))
 
 
@@ -80,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     named = {kind: ", ".join(catalog.names(kind)) for kind in ("strategies", "benchmarks", "optimizers", "schedules")}
-    whole, positive = _number(int, 0), _number(int, 1)
+    whole, positive = number(int, 0), number(int, 1)
     of_recipe = "default: the benchmark's recipe"
 
     def add(flag: str, help: str, **options: object) -> None:
@@ -101,9 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--tasks", f"number of tasks ({of_recipe})", type=positive)
     add("--epochs", f"epochs a task ({of_recipe})", type=positive)
     add("--batch-size", f"training images a step ({of_recipe})", type=positive)
-    add("--lr", f"learning rate, or several as a|b|c ({of_recipe})", type=_several(_number(float, 0)))
+    add("--lr", f"learning rate, or several as a|b|c ({of_recipe})", type=_several(number(float, 0)))
     add("--optimizer", f"name:key=value,… Names: {named['optimizers']} ({of_recipe})", metavar="NAME")
-    add("--weight-decay", f"weight decay ({of_recipe})", type=_number(float, 0))
+    add("--weight-decay", f"weight decay ({of_recipe})", type=number(float, 0))
     add(
         "--schedule",
         f"of the learning rate, name:key=value,… Names: {named['schedules']} ({of_recipe})",
@@ -114,8 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--compile", "compile the network (torch.compile)", action="store_true")
     add("--eval-every", "also evaluate every that many iterations; 0: after each task only", type=whole, default=0)
     add("--tune", "choose lr and strengths on held-out images, with so many trials a strategy", type=whole, default=0)
-    add("--tune-tasks", "number of first tasks a tuning trial trains on", type=positive, default=3)
-    add("--tune-seeds", "runs a tuning trial", type=positive, default=1)
+    add("--tune-tasks", "number of first tasks a tuning trial trains on (default: 3)", type=positive)
+    add("--tune-seeds", "runs a tuning trial (default: 1)", type=positive)
     add("--data", "data set by name; auto: the benchmark's own, or the embedded digits", default="auto", metavar="NAME")
     add("--data-dir", "folder of data sets, before CL_NVRM_DATA and the cache", type=Path, metavar="DIR")
     add("--device", "auto, cpu, cuda, cuda:1, …", default="auto")
@@ -163,7 +169,8 @@ def _bare_flags(rest: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-def _number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
+def number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
+    """Return a reader of finite numbers of a kind that are at least ``least``, for a flag's ``type``."""
     wanted = f"{'a whole number' if kind is int else 'a finite number'} of at least {least}"
 
     def read(text: str) -> float:
@@ -171,7 +178,7 @@ def _number(kind: type[int] | type[float], least: float) -> Callable[[str], floa
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value >= least):
+        if not least <= value <= (LARGEST if kind is int else sys.float_info.max):
             raise argparse.ArgumentTypeError(f"must be {wanted}, got '{text}'")
         return value
 
@@ -183,4 +190,4 @@ def _several(read: Callable[[str], float]) -> Callable[[str], list[float]]:
 
 
 def _jobs(text: str) -> int:
-    return 0 if text == "auto" else int(_number(int, 1)(text))
+    return 0 if text == "auto" else int(number(int, 1)(text))

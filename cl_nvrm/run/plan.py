@@ -1,16 +1,20 @@
 """Plan: what a command line asks for, as specs, checked before anything is trained or written."""
 
 import difflib
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import UserError, counted
 from cl_nvrm.run.flags import Arguments
 from cl_nvrm.spec import RunSpec, catalog, grammar
 from cl_nvrm.spec.cell_names import CellNames, cell_names
 from cl_nvrm.spec.kinds import check_made
+
+MOST_RUNS = 100_000
+MOST_TASKS = 10_000
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +42,9 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     """
     strategies = [terms for text in arguments.strategy for terms in grammar.grid(text, arguments.flags)]
     left = _check_flags(arguments.flags, strategies, arguments.benchmark)
+    count = len(strategies) * len(arguments.lr or [None]) * arguments.trials
+    if count > MOST_RUNS:
+        raise UserError(f"this makes {count} runs; ask for at most {MOST_RUNS} at once")
     if arguments.scheduler and arguments.backend == "loky":
         raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
 
@@ -47,19 +54,22 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     device = find_device(arguments.device)
     term = _benchmark_term(arguments, left)
     preferred = catalog.needs_data(catalog.maker("benchmarks", term.name))
+    if not preferred and arguments.data != "auto":
+        raise UserError(f"--data: the benchmark '{term.name}' makes its own data; leave it out")
     images = data.load(arguments.data, preferred, arguments.data_dir, warn) if preferred else None
     benchmark = term.make(*([images] if images else []), seed=arguments.seed)
     _check_strategies(arguments, strategies)
     recipe = _recipe(arguments, benchmark.recipe)
     _check_training(arguments, benchmark, recipe, term.name)
     specs = _specs(arguments, strategies, str(term), images, recipe)
+    _check_starts(specs, benchmark)
     about = (
-        f"{term.name}: {benchmark.scenario}; {benchmark.heads} head{'s' * (benchmark.heads > 1)}, chance "
-        f"{benchmark.chance:.0%}; data: {specs[0].dataset}; device: {device}; {len(specs)} "
-        f"run{'s' * (len(specs) > 1)}, {specs[0].epochs} epoch{'s' * (specs[0].epochs > 1)} a task"
+        f"{term.name}: {benchmark.scenario}; {counted(benchmark.heads, 'head')}, chance {benchmark.chance:.0%}; "
+        f"data: {specs[0].dataset}; device: {device}; {counted(len(specs), 'run')}, "
+        f"{counted(specs[0].epochs, 'epoch')} a task"
     )
-    count = len(images.train_y) if images else len(benchmark.train[0])
-    return Plan(specs, cell_names(specs), about, device, count, len(benchmark.train))
+    samples = len(images.train_y) if images else len(benchmark.train[0])
+    return Plan(specs, cell_names(specs), about, device, samples, len(benchmark.train))
 
 
 def _benchmark_term(arguments: Arguments, flags: dict[str, str]) -> grammar.Term:
@@ -68,6 +78,8 @@ def _benchmark_term(arguments: Arguments, flags: dict[str, str]) -> grammar.Term
     term = grammar.parse("benchmarks", arguments.benchmark, flags | tasks)
     if arguments.tasks and "tasks" not in term.settings:
         raise UserError(f"--tasks: the benchmark '{term.name}' has no parameter 'tasks'")
+    if int(term.settings.get("tasks", 1)) > MOST_TASKS:
+        raise UserError(f"tasks must be at most {MOST_TASKS}: every task is tested after every task")
     return term
 
 
@@ -102,6 +114,7 @@ def _check_training(arguments: Arguments, benchmark: "Benchmark", recipe: "Recip
     """Refuse what the benchmark's network cannot be trained with."""
     from cl_nvrm.training.precision import prepare_network
 
+    _check_size(benchmark)
     with grammar.blame(name, catalog.maker("benchmarks", name)):
         network = benchmark.model()
         check_made("models", network)
@@ -146,6 +159,29 @@ def _specs(
         for lr in arguments.lr or [recipe.lr]
         for seed in range(arguments.seed, arguments.seed + arguments.trials)
     ]
+
+
+def _check_size(benchmark: "Benchmark") -> None:
+    """Refuse a network whose weights do not fit into this machine's memory."""
+    import torch
+
+    size = memory = 0
+    with suppress(Exception), torch.device("meta"):  # of a network that cannot be made so, nothing is known
+        size = sum(p.numel() * p.element_size() for p in benchmark.model().parameters())
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if memory and size > memory:
+        raise UserError(
+            f"the network has {size / 2**30:.0f} GiB of weights, this machine {memory / 2**30:.0f} of memory"
+        )
+
+
+def _check_starts(specs: list[RunSpec], benchmark: "Benchmark") -> None:
+    """Refuse strategies that this benchmark's network cannot be trained by."""
+    from cl_nvrm.training.start import try_start
+
+    for spec in {spec.strategy: spec for spec in specs}.values():
+        if spec.strategy != grammar.NEUTRAL:
+            try_start(spec, benchmark)
 
 
 def _check_flags(flags: dict[str, str], strategies: list[tuple[grammar.Term, ...]], benchmark: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ NEUTRAL = "naive"
 PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not the one of 1e+3
 COMMA = re.compile(r",(?![^()]*\))")  # not within parentheses
 Value = bool | int | float | str
+LARGEST = 2**63 - 1  # of whole numbers; what libraries take
 
 
 @dataclass(frozen=True)
@@ -197,13 +198,24 @@ def _canonical_value(text: str, parameter: inspect.Parameter) -> str:
     if means in catalog.KINDS:
         term = parse_nested(means, text)
         return str(term).replace(":", "(", 1) + ")" * bool(term.settings)
-    # A word without dot or slash is never a file: one called like a known word would change what the word means.
-    if means == "file" and re.search(r"[./]", text) and Path(text).is_file():
+    if means == "file" and text not in _words(parameter) and _is_file(text):
         try:
             return f"{text}@{hashlib.sha256(Path(text).read_bytes()).hexdigest()[:8]}"
         except OSError as problem:
             raise UserError(f"{text} cannot be read ({problem.strerror})") from problem
     return text
+
+
+def _words(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """The words that are no files, whatever lies in the present folder."""
+    return marks(parameter.annotation)[1:]
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # too long for a name
+        return False
 
 
 def _read(name: str, key: str, text: str, parameter: inspect.Parameter) -> Value:
@@ -231,7 +243,7 @@ def _value(kind: type[Value], text: str) -> Value:
             raise ValueError
         return text.lower() == "true"
     value = kind(text)
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, int | float) and not (math.isfinite(value) if kind is float else abs(value) <= LARGEST):
         raise ValueError
     return value
 

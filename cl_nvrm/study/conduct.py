@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from cl_nvrm.analysis.comparisons import cells
-from cl_nvrm.errors import note
+from cl_nvrm.errors import counted, note
 from cl_nvrm.report.save import draw, save
 from cl_nvrm.run.execute import carry_out
 from cl_nvrm.run.flags import parse
@@ -68,7 +68,7 @@ def _train_and_draw(name: str, study: Study, scale: str, folder: Path, more: Seq
     for panel, found in finished.items():
         if len(found) < len(panels[panel]):
             missing = len(panels[panel]) - len(found)
-            note(f"{missing} runs of {name}-{panel} did not finish and are not drawn")
+            note(f"{counted(missing, 'run')} of {name}-{panel} did not finish, and what did not is not drawn")
     drawn = {f"{name}-{panel}": _draw_study(study, found, folder, more) for panel, found in finished.items() if found}
     for path in save(drawn, folder / "figures"):
         print(f"figure: {path}")

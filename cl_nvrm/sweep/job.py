@@ -3,11 +3,14 @@
 A group of specs that differ in nothing but their seed is trained as one stack, where that is asked for.
 """
 
+import os
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,18 @@ from cl_nvrm.sweep.store import Store
 
 Group = tuple[RunSpec, ...]
 ALONE = threading.Lock()  # a run seeds its process's global generators: two threads of one worker would share them
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, which nobody else tells it of: it would wait for more work."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # what was under way goes on from its checkpoint
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass(frozen=True)
@@ -35,9 +50,12 @@ class Job:
     fresh: bool = False
     keep_weights: bool = False
     progress: Callable[[float], None] | None = None
+    asked_by: int = field(default_factory=os.getpid)
 
     def __call__(self, specs: Group, *, wait: bool) -> tuple[Group, list[RunResult] | None]:
         """Return the group and its results; None for them if another process is at one of them, unless ``wait``."""
+        if os.getppid() == self.asked_by:
+            _end_with(self.asked_by)
         if self.keep_weights and not self._sees_store:
             raise UserError(f"--keep-weights needs workers that see {self.store.folder}")
         if not self._sees_store:  # this machine does not see the store: whoever asked stores the results
