@@ -74,6 +74,28 @@ def test_a_run_that_goes_on_ends_bit_for_bit_as_one_that_was_never_stopped(
     assert measured(resumed) == measured(whole)
 
 
+def test_a_checkpoint_from_before_a_plug_in_had_one_more_attribute_lets_the_run_start_over(
+    toy_spec, tmp_path, monkeypatch
+):
+    from cl_nvrm.plugins.distillation import LwFPlugin
+
+    spec = toy_spec("lwf", benchmark=TASKS)
+    whole = run_one(spec, threads=1)
+    file = tmp_path / "checkpoints" / "run.safetensors"
+    with pytest.raises(Stop):
+        run_one(spec, threads=1, checkpoint=file, on_task=stopping_after(2))
+    before = LwFPlugin.__init__
+
+    def with_one_more(plugin, *arguments, **keywords):
+        before(plugin, *arguments, **keywords)
+        plugin.one_more = 1
+
+    monkeypatch.setattr(LwFPlugin, "__init__", with_one_more)
+    heard = []
+    resumed = run_one(spec, threads=1, checkpoint=file, on_task=lambda history, share: heard.append(share))
+    assert heard == [0.25, 0.5, 0.75, 1.0] and measured(resumed) == measured(whole)
+
+
 def test_a_stack_goes_on_bit_for_bit(toy_spec, tmp_path):
     from cl_nvrm.training.stack import run_stack
 

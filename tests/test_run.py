@@ -74,6 +74,15 @@ def test_a_file_of_another_run_under_a_planned_name_is_kept_aside_and_the_run_is
     assert code == 0 and f"{first['id']}.json is left out" in err and out.count("to do,") == 2
 
 
+@pytest.mark.parametrize("tasks", [5, 10, 20])
+def test_rows_of_the_table_keep_their_names_however_many_tasks_there_are(cli, tasks):
+    code, out, _ = cli("--benchmark", f"toy:tasks={tasks},samples=16", "--epochs", 1, "--jobs", 1, "--no-plots",
+                       "--trials", 2, "--quiet")  # fmt: skip
+    rows = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    assert code == 0 and "base task" in out and "mean accuracy" in out and out.count("±") == 2 * tasks
+    assert rows == (["base task", "mean accuracy"] if tasks == 5 else [str(task) for task in range(1, tasks + 1)])
+
+
 def test_fresh_trains_again(cli_json, tmp_path):
     first = cli_json()
     file = tmp_path / first["store"] / f"{first['runs'][0]['id']}.json"

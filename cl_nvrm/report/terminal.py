@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,40 @@ from cl_nvrm.analysis.metrics import base_task, mean_accuracy, summary
 from cl_nvrm.report import tables
 from cl_nvrm.spec import SCHEMA, RunResult
 
+WIDEST = 120  # characters of a line
+
 
 def render(table: tables.Table) -> Group:
-    """Return a table for the terminal, with its note below."""
+    """Return a table for the terminal, with its note below; one of too many columns has them as rows."""
+    table = table if _width(table) <= WIDEST else _turned(table)
     shown = Table(title=table.title, title_justify="left")
     for number, heading in enumerate(table.header):
-        named = number < table.texts
-        # A table of numbers alone may have more columns than fit on a line.
-        shown.add_column(heading, justify="left" if named else "right", no_wrap=bool(table.texts) and not named)
+        if number < table.texts:  # names may be broken between words, but never away
+            words = " ".join([heading, *(row[number].text for row in table.rows)]).split()
+            shown.add_column(heading, justify="left", min_width=min(24, max(map(len, words), default=1)))
+        else:  # a table of numbers alone may have more columns than fit on a line
+            shown.add_column(heading, justify="right", no_wrap=bool(table.texts))
     for row in table.rows:
         shown.add_row(*(entry.text for entry in row))
     return Group(*([shown] if table.rows else []), *([Text(table.note)] if table.note else []))
+
+
+def _width(table: tables.Table) -> int:
+    """The characters in a line of a table of one name a row and numbers; 0 for others, which can be broken."""
+    if table.texts != 1:
+        return 0
+    columns = zip(table.header, *([entry.text for entry in row] for row in table.rows), strict=True)
+    return sum(max(map(len, column)) + 3 for column in columns)
+
+
+def _turned(table: tables.Table) -> tables.Table:
+    """The same table with its rows as columns."""
+    header = (table.header[0], *(row[0].text for row in table.rows))
+    rows = tuple(
+        (tables.Entry(heading), *(row[number] for row in table.rows))
+        for number, heading in enumerate(table.header[1:], 1)
+    )
+    return replace(table, header=header, rows=rows)
 
 
 def duration(seconds: float) -> str:

@@ -128,6 +128,8 @@ class Unpacker:
             self.unpack(tree, thing)
             return
         values = {name: self.unpack(item, vars(thing).get(name)) for name, item in tree["attributes"]}
+        if lacking := sorted(vars(thing).keys() - values.keys()):  # written when the class was another
+            raise NotPlain(f"{', '.join(lacking)}, which it does not have")
         vars(thing).clear()
         vars(thing).update(values)
 

@@ -182,6 +182,6 @@ def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | Non
         "chance": benchmark.chance,
         "train_images": len(images.train_y) if images else None,
         **({"data_notes": list(images.notes)} if images and images.notes else {}),
-        "seeds": parts(spec).seeds,
+        "seeds": dict(parts(spec).seeds),
         **benchmark.details,
     }
