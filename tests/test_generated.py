@@ -25,6 +25,18 @@ JUNK = (
     "toy:tasks=0", "toy:heads=true", "toy:samples=-1", "toy:tasks=2,,", "mlp(", "mlp(width=8)", "cosine:x=1",
     "sgd:momentum=-1",
 )  # fmt: skip
+USUAL = {
+    "--trials": "1 2 3", "--seed": "0 7", "--tasks": "1 2", "--epochs": "1 2", "--batch-size": "8 64",
+    "--lr": "1e-3 0.1 1e-3|1e-2", "--weight-decay": "0 1e-4", "--eval-every": "0 5", "--tune": "0 2",
+    "--tune-tasks": "1", "--tune-seeds": "1 2", "--data": "auto digits", "--data-dir": "here", "--device": "cpu auto",
+    "--jobs": "1 2 auto", "--scheduler": "tcp://127.0.0.1:1", "--out": "there", "--track": "csv",
+}  # fmt: skip
+KINDS = {
+    "--strategy": "strategies",
+    "--benchmark": "benchmarks",
+    "--optimizer": "optimizers",
+    "--schedule": "schedules",
+}
 SMALL = ("--benchmark", "toy:tasks=2,samples=20", "--jobs", "1", "--no-plots", "--quiet")
 # what only a training hears of, and what makes one long, is left to lines that train nothing
 SAFE = (
@@ -42,43 +54,42 @@ SAFE = (
 
 def flags():
     """The flags of a run with the values they may have, if these can be listed."""
-    kinds = {
-        "--strategy": "strategies",
-        "--benchmark": "benchmarks",
-        "--optimizer": "optimizers",
-        "--schedule": "schedules",
-    }
     found = {}
     for action in _parser()._actions:
         for name in action.option_strings:
             if name.startswith("--") and name != "--help":
-                values = catalog.names(kinds[name]) if name in kinds else [str(c) for c in action.choices or ()]
-                found[name] = None if action.nargs == 0 else values
+                listed = catalog.names(KINDS[name]) if name in KINDS else [str(c) for c in action.choices or ()]
+                values = listed or USUAL[name].split() if action.nargs != 0 else None
+                found[name] = values
     return found
 
 
-def value(chance, known):
-    """A value: one of those known, one with parameters, or junk."""
-    if known and chance.random() < 0.6:
-        name = chance.choice(known)
-        if chance.random() < 0.3:
-            name += f":{chance.choice(('lambda', 'rho', 'tasks', 'width', 'zz', 'seed'))}={chance.choice(JUNK)}"
-        if chance.random() < 0.3:
-            name += f"+{chance.choice(known)}"
-        return name
-    return chance.choice(JUNK)
+def value(chance, flag, known, junk):
+    """A value: one of those known, perhaps with a parameter or a second name, or junk, as often as ``junk`` says."""
+    if chance.random() < junk:
+        return chance.choice(JUNK)
+    name = chance.choice(known)
+    if flag in KINDS and chance.random() < 0.4:
+        names = [*catalog.parameters(catalog.maker(KINDS[flag], name)), *(("zz",) if chance.random() < junk else ())]
+        if names:
+            values = JUNK if chance.random() < junk else ("1", "2", "0.1", "0.5|1", "true")
+            name += f":{chance.choice(names)}={chance.choice(values)}"
+    if flag == "--strategy" and chance.random() < 0.3:
+        name += f"+{chance.choice(known)}"
+    return name
 
 
 def run_line(chance, known):
     """A command line of the main command, which trains nothing, or little."""
     trains = chance.random() < 0.05
     words = [*SMALL, *(("--epochs", "1") if trains else ("--dry-run",))]
+    junk = chance.choice((0, 0, 0.05, 0.4))
     for _ in range(chance.randrange(1, 5)):
         name = chance.choice(SAFE) if trains else chance.choice(list(known))
         if name == "--benchmark" and chance.random() < 0.7:
             continue  # the others take longer to plan
-        words += [name] if known[name] is None else [name, value(chance, known[name])]
-        if not trains and chance.random() < 0.1:
+        words += [name] if known[name] is None else [name, value(chance, name, known[name], junk)]
+        if not trains and chance.random() < junk / 2:
             words += [
                 f"--{chance.choice(('lambda', 'rho', 'model', 'width', 'frobnicate', 'patience'))}",
                 chance.choice(JUNK),
@@ -128,7 +139,7 @@ def lines(count, seed):
             yield verb, other_line(chance, verb)
             continue
         words, trains = run_line(chance, known)
-        if not trains and chance.random() < 0.4:
+        if not trains and chance.random() < 0.2:
             words = spoiled(chance, words)
             words = words if "--dry-run" in words else [*words, "--dry-run"]
         yield "run", words

@@ -121,24 +121,39 @@ def test_a_dry_run_knows_what_is_stored_and_estimates_from_it(cli, cli_json, tmp
     assert lines[2].startswith("1 of 2 runs to do, about 67 min")
 
 
-def test_an_estimate_adds_up_steps_tasks_and_evaluations(toy_spec, monkeypatch):
-    """On a clock that goes on by 0.1 s a step, 2 s a task and 0.01 s an evaluation, and in no other way."""
+@pytest.fixture
+def on_a_clock(monkeypatch, toy_spec):
+    """Estimate a run on a clock that only steps, tasks and evaluated images move on; say how many steps it took."""
     from cl_nvrm.sweep import estimate
+    from cl_nvrm.training.build import build_benchmark
     from cl_nvrm.training.loop import Strategy
 
-    now = [0.0]
+    def measure(a_step, a_task, a_test):
+        spec = toy_spec("ewc", benchmark="toy:tasks=4,samples=6000", epochs=3)  # 188 steps an epoch of 32 images
+        images = len(build_benchmark(spec, None, "cpu")[0].test[0])
+        now, trained = [0.0], []
 
-    def train(strategy, experience, **_):
-        now[0] += 2 + 0.1 * strategy.train_epochs * -(-len(experience.dataset) // strategy.train_mb_size)
+        def train(strategy, experience, **_):
+            trained.append(strategy.train_epochs * -(-len(experience.dataset) // strategy.train_mb_size))
+            now[0] += a_task + a_step * trained[-1]
 
-    def evaluate(*_):
-        now[0] += 0.01
+        def evaluate(_, test):
+            now[0] += a_test * len(test) / images
 
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(Strategy, "train", train)
-    monkeypatch.setattr(estimate, "accuracy_on", evaluate)
-    spec = toy_spec("ewc", benchmark="toy:tasks=4,samples=6000", epochs=3)  # 188 steps an epoch of 32 images
-    assert estimate.measure(spec, None, "cpu", 1) == pytest.approx(4 * 3 * 188 * 0.1 + 4 * 2 + 5 * 4 * 0.01)
+        monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+        monkeypatch.setattr(Strategy, "train", train)
+        monkeypatch.setattr(estimate, "accuracy_on", evaluate)
+        return estimate.measure(spec, None, "cpu", 1), sum(trained)
+
+    return measure
+
+
+def test_an_estimate_adds_up_steps_tasks_and_evaluations(on_a_clock):
+    evaluations = 5 * 4 * 0.02
+    seconds, steps = on_a_clock(a_step=0.1, a_task=0.3, a_test=0.02)
+    assert seconds == pytest.approx(4 * 3 * 188 * 0.1 + 4 * 0.3 + evaluations) and steps == 1 + 8 + 24
+    seconds, steps = on_a_clock(a_step=3, a_task=0, a_test=0.02)  # a network so large that one step says enough
+    assert seconds == pytest.approx(4 * 3 * 188 * 3 + evaluations) and steps == 1
 
 
 def test_flags_take_dashes_and_underscores(cli):

@@ -13,8 +13,10 @@ from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
 from cl_nvrm.training.evaluate import accuracy_on
+from cl_nvrm.training.loop import Strategy
 
 FEW, MORE = 8, 24  # batches of the two tasks that are timed
+LONG = 0.5  # seconds of a first batch from which on it alone has to do, since nobody waits long for a plan
 
 
 def seconds(
@@ -44,19 +46,40 @@ def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | No
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, _ = build_benchmark(spec, data_dir, device)
-    lengths = [FEW, FEW, MORE]  # the first warms up, and gives penalties something to hold on to
-    tasks = [_shorten(benchmark.train[k % len(benchmark.train)], n * spec.batch_size) for k, n in enumerate(lengths)]
-    short = replace(benchmark, train=tasks, test=[benchmark.test[k % len(benchmark.test)] for k in range(3)])
     strategy = build_strategy(spec, benchmark, list(build_plugins(spec).values()), device)
-    times, steps = [], []
-    for experience, task in zip(short.streams().train_stream, tasks, strict=True):
+    strategy.train_epochs = 1
+    warm = _train(strategy, benchmark, _parts(benchmark, spec.batch_size, 1))[
+        0
+    ]  # and penalties have what they hold on to
+    a_step, besides, test = warm, 0.0, _shorten(benchmark.test[0], spec.batch_size)
+    if warm < LONG:
+        parts = _parts(benchmark, spec.batch_size, FEW, MORE, after=1)
+        times = _train(strategy, benchmark, parts)
+        few, more = (_steps(task, spec) for task, _ in parts)
+        a_step = max(0.0, (times[1] - times[0]) / (more - few) if more > few else times[1] / more)
+        besides, test = max(0.0, times[0] - a_step * few), benchmark.test[0]
+    evaluation = _evaluation(strategy.model, test) * len(benchmark.test[0]) / len(test)
+    return _total(spec, benchmark, a_step, besides, evaluation)
+
+
+def _parts(benchmark: Benchmark, batch: int, *lengths: int, after: int = 0) -> list[tuple[TaskData, TaskData]]:
+    """A training part of so many batches and a test set for each length, of the tasks from ``after`` on."""
+    count = len(benchmark.train)
+    return [
+        (_shorten(benchmark.train[k % count], n * batch), benchmark.test[k % count])
+        for k, n in enumerate(lengths, start=after)
+    ]
+
+
+def _train(strategy: Strategy, benchmark: Benchmark, parts: list[tuple[TaskData, TaskData]]) -> list[float]:
+    """Seconds of one epoch on each part."""
+    train, test = zip(*parts, strict=True)
+    times = []
+    for experience in replace(benchmark, train=list(train), test=list(test)).streams().train_stream:
         start = time.perf_counter()
         strategy.train(experience, reset_optimizer_state=benchmark.recipe.fresh_optimizer)
         times.append(time.perf_counter() - start)
-        steps.append(_steps(task, spec) * spec.epochs)
-    a_step = (times[2] - times[1]) / (steps[2] - steps[1]) if steps[2] > steps[1] else times[2] / steps[2]
-    besides = max(0.0, times[1] - a_step * steps[1])
-    return _total(spec, benchmark, max(a_step, 0.0), besides, _evaluation(strategy.model, benchmark.test[0]))
+    return times
 
 
 def _total(spec: RunSpec, benchmark: Benchmark, a_step: float, besides: float, evaluation: float) -> float:
