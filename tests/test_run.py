@@ -134,7 +134,7 @@ def on_a_clock(monkeypatch, toy_spec):
         now, trained = [0.0], []
 
         def train(strategy, experience, **_):
-            trained.append(strategy.train_epochs * -(-len(experience.dataset) // strategy.train_mb_size))
+            trained.append(strategy.train_epochs * len(experience.dataset) / strategy.train_mb_size)
             now[0] += a_task + a_step * trained[-1]
 
         def evaluate(_, test):
@@ -150,10 +150,10 @@ def on_a_clock(monkeypatch, toy_spec):
 
 def test_an_estimate_adds_up_steps_tasks_and_evaluations(on_a_clock):
     evaluations = 5 * 4 * 0.02
-    seconds, steps = on_a_clock(a_step=0.1, a_task=0.3, a_test=0.02)
-    assert seconds == pytest.approx(4 * 3 * 188 * 0.1 + 4 * 0.3 + evaluations) and steps == 1 + 8 + 24
-    seconds, steps = on_a_clock(a_step=3, a_task=0, a_test=0.02)  # a network so large that one step says enough
-    assert seconds == pytest.approx(4 * 3 * 188 * 3 + evaluations) and steps == 1
+    seconds, steps = on_a_clock(a_step=0.02, a_task=0.05, a_test=0.02)
+    assert seconds == pytest.approx(4 * 3 * 188 * 0.02 + 4 * 0.05 + evaluations) and steps == 2 / 8 + 8 + 24
+    seconds, steps = on_a_clock(a_step=3, a_task=0, a_test=0.02)  # what a large network takes, says a part of a step
+    assert seconds == pytest.approx(4 * 3 * 188 * 3 + evaluations) and steps == 2 / 8
 
 
 def test_flags_take_dashes_and_underscores(cli):

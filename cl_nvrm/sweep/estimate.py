@@ -16,7 +16,7 @@ from cl_nvrm.training.evaluate import accuracy_on
 from cl_nvrm.training.loop import Strategy
 
 FEW, MORE = 8, 24  # batches of the two tasks that are timed
-LONG = 0.5  # seconds of a first batch from which on it alone has to do, since nobody waits long for a plan
+LONG = 0.1  # seconds of an eighth of a batch from which on it has to do, since nobody waits long for a plan
 
 
 def seconds(
@@ -48,36 +48,34 @@ def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | No
     benchmark, _ = build_benchmark(spec, data_dir, device)
     strategy = build_strategy(spec, benchmark, list(build_plugins(spec).values()), device)
     strategy.train_epochs = 1
-    warm = _train(strategy, benchmark, _parts(benchmark, spec.batch_size, 1))[
-        0
-    ]  # and penalties have what they hold on to
-    a_step, besides, test = warm, 0.0, _shorten(benchmark.test[0], spec.batch_size)
-    if warm < LONG:
-        parts = _parts(benchmark, spec.batch_size, FEW, MORE, after=1)
-        times = _train(strategy, benchmark, parts)
-        few, more = (_steps(task, spec) for task, _ in parts)
-        a_step = max(0.0, (times[1] - times[0]) / (more - few) if more > few else times[1] / more)
-        besides, test = max(0.0, times[0] - a_step * few), benchmark.test[0]
-    evaluation = _evaluation(strategy.model, test) * len(benchmark.test[0]) / len(test)
-    return _total(spec, benchmark, a_step, besides, evaluation)
+    part = -(-spec.batch_size // 8)
+    # The first warms up and, for one, compiles; penalties then have something to hold on to.
+    eighth = _train(strategy, _parts(benchmark, part, part))[1]
+    if eighth > LONG:
+        test = _shorten(benchmark.test[0], part)
+        evaluation = _evaluation(strategy.model, test) * len(benchmark.test[0]) / len(test)
+        return _total(spec, benchmark, eighth * spec.batch_size / part, 0.0, evaluation)
+    parts = _parts(benchmark, FEW * spec.batch_size, MORE * spec.batch_size, after=2)
+    times = _train(strategy, parts)
+    few, more = (_steps(task, spec) for task in parts.train)
+    a_step = max(0.0, (times[1] - times[0]) / (more - few) if more > few else times[1] / more)
+    besides = max(0.0, times[0] - a_step * few)
+    return _total(spec, benchmark, a_step, besides, _evaluation(strategy.model, benchmark.test[0]))
 
 
-def _parts(benchmark: Benchmark, batch: int, *lengths: int, after: int = 0) -> list[tuple[TaskData, TaskData]]:
-    """A training part of so many batches and a test set for each length, of the tasks from ``after`` on."""
-    count = len(benchmark.train)
-    return [
-        (_shorten(benchmark.train[k % count], n * batch), benchmark.test[k % count])
-        for k, n in enumerate(lengths, start=after)
-    ]
+def _parts(benchmark: Benchmark, *samples: int, after: int = 0) -> Benchmark:
+    """Tasks with so many training samples each, from the benchmark's task ``after`` on."""
+    chosen = [(after + k) % len(benchmark.train) for k in range(len(samples))]
+    train = [_shorten(benchmark.train[k], n) for k, n in zip(chosen, samples, strict=True)]
+    return replace(benchmark, train=train, test=[benchmark.test[k] for k in chosen])
 
 
-def _train(strategy: Strategy, benchmark: Benchmark, parts: list[tuple[TaskData, TaskData]]) -> list[float]:
-    """Seconds of one epoch on each part."""
-    train, test = zip(*parts, strict=True)
+def _train(strategy: Strategy, parts: Benchmark) -> list[float]:
+    """Seconds of one epoch on each task."""
     times = []
-    for experience in replace(benchmark, train=list(train), test=list(test)).streams().train_stream:
+    for experience in parts.streams().train_stream:
         start = time.perf_counter()
-        strategy.train(experience, reset_optimizer_state=benchmark.recipe.fresh_optimizer)
+        strategy.train(experience, reset_optimizer_state=parts.recipe.fresh_optimizer)
         times.append(time.perf_counter() - start)
     return times
 
