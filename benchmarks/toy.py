@@ -1,6 +1,6 @@
 """Toy: Gaussian clusters whose place moves from task to task; trains in a second, for tests and first steps."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cl_nvrm.spec import derived_seed
 
@@ -17,19 +17,25 @@ def benchmark(
     holdout: int = 0,
     width: int = 32,
     heads: bool = False,
+    scenario: Annotated[Literal["auto", "task", "domain", "class"], "later"] = "auto",
     seed: int,
 ) -> "Benchmark":
-    """Draw ``samples`` training and as many test points a task, in equal classes; ``heads``: a head for each task.
+    """Draw ``samples`` training and as many test points a task, in equal classes.
+
+    ``scenario`` is one of those of ``continual/scenarios``; ``auto`` is domain, and with ``heads`` task.
 
     ``holdout`` takes that many training points of each task away and tests on these instead.
     """
     import torch
 
-    from cl_nvrm.benchmark import Benchmark, Recipe, TaskAware, TaskData
+    from cl_nvrm.benchmark import Recipe, TaskData
+    from cl_nvrm.continual.scenarios import in_scenario
     from cl_nvrm.models.mlp import MLP
 
     if min(tasks, classes, inputs, width) < 1 or samples < classes:
         raise ValueError("tasks, classes, inputs and width must be at least 1 and samples at least classes")
+    if heads and scenario not in ("auto", "task"):
+        raise ValueError(f"heads=true is task-incremental learning, not scenario={scenario}")
     if tasks * samples * inputs > 10**8:
         raise ValueError(f"{tasks} tasks of {samples} points of {inputs} numbers do not fit into memory")
     if not 0 <= holdout < samples:
@@ -45,18 +51,14 @@ def benchmark(
         part = (
             slice(samples - holdout) if split == "train" else slice(samples - holdout, None) if holdout else slice(None)
         )
-        return TaskData(x[part], labels[part], task=task if heads else 0)
+        return TaskData(x[part], labels[part])
 
-    def model() -> torch.nn.Module:
-        network = MLP(inputs, classes, width=width, heads=tasks if heads else 1)
-        return TaskAware(network) if heads else network
-
-    return Benchmark(
-        scenario=f"{'task' if heads else 'domain'}-incremental, moving Gaussian clusters",
-        train=[points(task, "train") for task in range(tasks)],
-        test=[points(task, "test") for task in range(tasks)],
-        model=model,
-        chance=1 / classes,
-        heads=tasks if heads else 1,
-        recipe=Recipe(batch_size=32, epochs=3, lr=3e-3, fresh_optimizer=heads),
+    return in_scenario(
+        scenario if scenario != "auto" else "task" if heads else "domain",
+        [points(task, "train") for task in range(tasks)],
+        [points(task, "test") for task in range(tasks)],
+        lambda classes, heads: MLP(inputs, classes, width=width, heads=heads),
+        classes=classes,
+        about="moving Gaussian clusters",
+        recipe=Recipe(batch_size=32, epochs=3, lr=3e-3, fresh_optimizer=heads or scenario == "task"),
     )

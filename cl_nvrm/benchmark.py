@@ -22,8 +22,12 @@ class TaskData(Dataset[tuple[Tensor, int]]):
 
     ``images`` is (N, …) and ready for the model; ``labels`` is (n,), the class within the task of each of its samples;
     ``rows`` (n,) picks them out of ``images`` (None: all); ``permutation`` (D,) reorders the D values of each image.
+    Values that lie ``outside`` (D,) of an image after that, as a turned one's corners do, become ``fill`` (D,).
     ``augment`` changes training batches at random; whoever evaluates sees the images as they are.
     """
+
+    outside: Tensor | None = None
+    fill: Tensor | None = None
 
     def __init__(
         self,
@@ -39,10 +43,25 @@ class TaskData(Dataset[tuple[Tensor, int]]):
         self.augment = augment
         self.targets: list[int] = labels.tolist()
 
-    def permuted(self, permutation: Tensor) -> "TaskData":
+    def permuted(self, permutation: Tensor, outside: Tensor | None = None, fill: Tensor | None = None) -> "TaskData":
         """Return the same samples with the values of each image reordered; everything else is shared."""
         other = copy(self)
-        other.permutation = permutation
+        other.permutation, other.outside, other.fill = permutation, outside, fill
+        return other
+
+    def labelled(self, labels: Tensor, *, task: int) -> "TaskData":
+        """Return the same samples with other labels (n,) and another task label."""
+        other = copy(self)
+        other.task = task
+        if labels is not self.labels:
+            other.labels, other.targets = labels, labels.tolist()
+        return other
+
+    def first(self, samples: int) -> "TaskData":
+        """Return the first ``samples`` of the samples."""
+        other = self.labelled(self.labels[:samples], task=self.task)
+        rows = torch.arange(len(self), device=self.labels.device) if self.rows is None else self.rows
+        other.rows = rows[:samples]
         return other
 
     def __len__(self) -> int:
@@ -58,6 +77,8 @@ class TaskData(Dataset[tuple[Tensor, int]]):
         x = self.images.index_select(0, index if self.rows is None else self.rows[index])
         if self.permutation is not None:
             x = x.flatten(1).index_select(1, self.permutation).view(x.shape)
+        if self.outside is not None and self.fill is not None:
+            x = torch.where(self.outside, self.fill, x.flatten(1)).view(x.shape)
         return [x, self.labels[index], torch.full_like(index, self.task)]
 
     def batches(self, size: int) -> Iterator[Batch]:

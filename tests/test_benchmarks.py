@@ -12,7 +12,7 @@ from cl_nvrm.data.images import Images, RawImages
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog, grammar
 
-SMALL = {"permuted-mnist": "width=16", "split-mnist": "width=16", "toy": "samples=64"}
+SMALL = {"permuted-mnist": "width=16", "split-mnist": "width=16", "rotated-mnist": "width=16", "toy": "samples=64"}
 ONE_TASK = "model=mlp(width=16,depth=1)"
 ITS_OWN = {"community-graph": "width=16,nodes=300"}  # one task, and networks of another kind
 

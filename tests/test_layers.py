@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "spec": {"errors"},
     "noise": {"errors"},
     "benchmark": set(),
+    "continual": {"benchmark", "data"},
     "models": set(),
     "generalization": {"errors", "spec", "benchmark", "data"},
     "optim": {"noise"},
@@ -38,11 +39,11 @@ ORDER = {
 }
 PLUGIN_FOLDERS = {
     "strategies": {"noise", "plugins"},
-    "benchmarks": {"spec", "benchmark", "data", "models", "generalization"},
+    "benchmarks": {"spec", "benchmark", "data", "models", "generalization", "continual"},
 }
 # a third-party package -> the only rooms, or modules of a room, that may import it
 ONLY_IN = {
-    "avalanche": {"plugins", "training", "benchmark", "strategies", "benchmarks", "bench"},
+    "avalanche": {"plugins", "training", "benchmark", "continual", "strategies", "benchmarks", "bench"},
     "pandas": {"report/figures", "report/lines", "study"},
     "seaborn": {"report/figures", "report/lines", "study"},
     "matplotlib": {"report", "study", "errors"},

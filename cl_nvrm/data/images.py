@@ -42,7 +42,8 @@ class RawImages:
 class Images:
     """A data set: float32 images (n, channels, height, width), standardised by the training ones; labels (n,).
 
-    ``black`` (channels or 1, 1, 1) is what a black pixel has become; 0, unless told, as in pixels nobody standardised.
+    ``black`` (channels or 1, 1, 1) is what a black pixel has become, and ``deviation``, of the same shape, what pixels
+    in [0, 1] were divided by; 0 and 1, unless told, as of pixels nobody standardised.
     ``notes`` say what was left out or converted when it was read.
     """
 
@@ -55,6 +56,7 @@ class Images:
     test_y: Tensor
     black: Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1))
     notes: tuple[str, ...] = ()
+    deviation: Tensor = field(default_factory=lambda: torch.ones(1, 1, 1))
 
     @classmethod
     def standardised(cls, name: str, raw: RawImages) -> "Images":
@@ -70,7 +72,7 @@ class Images:
 
         classes = int(max(raw.train_y.max(), raw.test_y.max())) + 1
         train_x, test_x, black = (scaled(x) for x in (raw.train_x, raw.test_x, torch.zeros_like(mean)))
-        return cls(name, raw.sha256, classes, train_x, raw.train_y, test_x, raw.test_y, black, raw.notes)
+        return cls(name, raw.sha256, classes, train_x, raw.train_y, test_x, raw.test_y, black, raw.notes, std)
 
     @property
     def values(self) -> int:
@@ -87,11 +89,36 @@ class Images:
             return self
         black = self.black.expand(3, 1, 1) if len(self.black) == 1 else self.black
         train_x, test_x = (_framed(x, black, size) for x in (self.train_x, self.test_x))
-        return replace(self, train_x=train_x, test_x=test_x, black=black)
+        return replace(self, train_x=train_x, test_x=test_x, black=black, deviation=self.deviation.expand(3, 1, 1))
+
+    def framed(self, size: int) -> "Images":
+        """Return the same data set in a black frame, ``size`` x ``size`` pixels; ValueError for larger images."""
+        channels = len(self.train_x[0])
+        train_x, test_x = (_framed(x, self.black, size, channels) for x in (self.train_x, self.test_x))
+        return replace(self, train_x=train_x, test_x=test_x)
+
+    def in_unit_range(self) -> "Images":
+        """Return the same data set with pixels in [0, 1], k/255 for a pixel of k."""
+
+        def unit(x: Tensor) -> Tensor:
+            return ((x - self.black) * self.deviation).mul_(255).round_().div_(255)
+
+        black, one = torch.zeros_like(self.black), torch.ones_like(self.deviation)
+        return replace(self, train_x=unit(self.train_x), test_x=unit(self.test_x), black=black, deviation=one)
+
+    def standardised_again(self) -> "Images":
+        """Return the same data set with mean 0 and deviation 1 of the values in each channel of the training images."""
+        dims = (0, 2, 3)
+        deviation, mean = torch.std_mean(self.train_x, dims, keepdim=True)
+        mean, deviation = mean[0], deviation[0].clamp(min=1e-6)
+        train_x, test_x, black = ((x - mean) / deviation for x in (self.train_x, self.test_x, self.black))
+        return replace(self, train_x=train_x, test_x=test_x, black=black, deviation=self.deviation * deviation)
 
     def to(self, device: torch.device | str) -> "Images":
         """Return the same data set on a device."""
-        moved = {f: getattr(self, f).to(device) for f in ("train_x", "train_y", "test_x", "test_y", "black")}
+        moved = {
+            f: getattr(self, f).to(device) for f in ("train_x", "train_y", "test_x", "test_y", "black", "deviation")
+        }
         return replace(self, **moved)
 
 
@@ -107,14 +134,15 @@ def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), variance.sqrt().clamp(min=1e-6).float()
 
 
-def _framed(images: Tensor, black: Tensor, size: int) -> Tensor:
-    count, channels, height, width = images.shape
-    if channels not in (1, 3) or max(height, width) > size:
+def _framed(images: Tensor, black: Tensor, size: int, channels: int = 3) -> Tensor:
+    count, present, height, width = images.shape
+    if present not in (1, channels) or max(height, width) > size:
+        allowed = "1" if channels == 1 else f"1 or {channels}"
         raise ValueError(
-            f"images of {channels} x {height} x {width} cannot become 3 x {size} x {size}; "
-            f"they must have 1 or 3 channels and at most {size} x {size} pixels"
+            f"images of {present} x {height} x {width} cannot become {channels} x {size} x {size}; "
+            f"they must have {allowed} channels and at most {size} x {size} pixels"
         )
-    framed = black.expand(count, 3, size, size).clone(memory_format=torch.contiguous_format)
+    framed = black.expand(count, channels, size, size).clone(memory_format=torch.contiguous_format)
     top, left = (size - height) // 2, (size - width) // 2
     framed[:, :, top : top + height, left : left + width] = images
     return framed

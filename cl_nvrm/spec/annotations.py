@@ -1,7 +1,7 @@
 """What the annotations of a function's parameters say of their values: which there are, and what a text stands for.
 
-``Literal["x", "y"]`` gives choices and ``Annotated[str, "models"]`` a mark, also within ``Optional``, ``X | None``, an
-alias, or a text, as ``from __future__ import annotations`` leaves them.
+``Literal["x", "y"]`` gives choices, and ``Annotated[str, "models"]`` and ``Annotated[bool, "later"]`` marks, also
+within ``Optional``, ``X | None``, an alias, or a text, as ``from __future__ import annotations`` leaves them.
 """
 
 import inspect
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
+
+LATER = "later"  # the mark of a parameter that came after runs had been stored: at its default it is left unsaid
 
 # What annotations are made of, for a file that imports these names for type checkers only.
 NAMES = {"typing": typing, "Annotated": Annotated, "Any": Any, "Literal": Literal, "Optional": Optional, "Union": Union}

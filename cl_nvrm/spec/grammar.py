@@ -6,7 +6,9 @@ sums (``grid``).
 
 A parameter annotated ``Annotated[str, "models"]`` is itself a name of that kind, its own parameters in parentheses:
 ``model=mlp(width=512,depth=2)``. One annotated ``Annotated[str, "file"]`` may name a file; the canonical text then has
-a digest of what is in it, ``noise=matrix.txt@1a2b3c4d``, since a run is what its spec says.
+a digest of what is in it, ``noise=matrix.txt@1a2b3c4d``, since a run is what its spec says. One annotated
+``Annotated[bool, "later"]`` came after runs had been stored: at its default the canonical text leaves it out, so that
+these keep their ids.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ from typing import Any
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog
-from cl_nvrm.spec.annotations import choices, marks
+from cl_nvrm.spec.annotations import LATER, choices, marks
 from cl_nvrm.spec.kinds import check_made
 
 NEUTRAL = "naive"
@@ -42,9 +44,13 @@ class Term:
     settings: dict[str, Value]
 
     def __str__(self) -> str:
-        if not self.settings:
-            return self.name
-        return f"{self.name}:" + ",".join(f"{key}={write_value(value)}" for key, value in self.settings.items())
+        known = catalog.parameters(catalog.maker(self.kind, self.name))
+        text = ",".join(
+            f"{key}={write_value(value)}"
+            for key, value in self.settings.items()
+            if LATER not in marks(known[key].annotation) or value != _default(known[key])
+        )
+        return f"{self.name}:{text}" if text else self.name
 
     def changed(self) -> dict[str, Value]:
         """Return the settings that differ from their defaults."""
@@ -197,7 +203,7 @@ def _canonical_value(text: str, parameter: inspect.Parameter) -> str:
     means = _meaning(parameter)
     if means in catalog.KINDS:
         term = parse_nested(means, text)
-        return str(term).replace(":", "(", 1) + ")" * bool(term.settings)
+        return str(term).replace(":", "(", 1) + ")" * (":" in str(term))
     if means == "file" and text not in _words(parameter) and _is_file(text):
         try:
             return f"{text}@{hashlib.sha256(Path(text).read_bytes()).hexdigest()[:8]}"

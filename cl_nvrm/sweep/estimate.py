@@ -42,17 +42,21 @@ def seconds(
 
 
 def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | None) -> float:
-    """Time a run's steps: two short tasks of different length give what a step takes and what a task does besides."""
+    """Time a run's steps: two short tasks of different length give what a step takes and what a task does besides.
+
+    Nothing is compiled for that, which would take longer than what it is to tell.
+    """
+    spec = replace(spec, compiled=False)
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, _ = build_benchmark(spec, data_dir, device)
     strategy = build_strategy(spec, benchmark, list(build_plugins(spec).values()), device)
     strategy.train_epochs = 1
     part = -(-spec.batch_size // 8)
-    # The first warms up and, for one, compiles; penalties then have something to hold on to.
+    # The first warms up, and penalties then have something to hold on to.
     eighth = _train(strategy, _parts(benchmark, part, part))[1]
     if eighth > LONG:
-        test = _shorten(benchmark.test[0], part)
+        test = benchmark.test[0].first(part)
         evaluation = _evaluation(strategy.model, test) * len(benchmark.test[0]) / len(test)
         return _total(spec, benchmark, eighth * spec.batch_size / part, 0.0, evaluation)
     parts = _parts(benchmark, FEW * spec.batch_size, MORE * spec.batch_size, after=2)
@@ -66,7 +70,7 @@ def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | No
 def _parts(benchmark: Benchmark, *samples: int, after: int = 0) -> Benchmark:
     """Tasks with so many training samples each, from the benchmark's task ``after`` on."""
     chosen = [(after + k) % len(benchmark.train) for k in range(len(samples))]
-    train = [_shorten(benchmark.train[k], n) for k, n in zip(chosen, samples, strict=True)]
+    train = [benchmark.train[k].first(n) for k, n in zip(chosen, samples, strict=True)]
     return replace(benchmark, train=train, test=[benchmark.test[k] for k in chosen])
 
 
@@ -96,13 +100,6 @@ def _evaluation(model: torch.nn.Module, test: TaskData) -> float:
 
 def _steps(task: TaskData, spec: RunSpec) -> int:
     return -(-len(task) // spec.batch_size)
-
-
-def _shorten(task: TaskData, samples: int) -> TaskData:
-    rows = torch.arange(len(task), device=task.labels.device) if task.rows is None else task.rows
-    return TaskData(
-        task.images, task.labels[:samples], rows=rows[:samples], permutation=task.permutation, task=task.task
-    )
 
 
 def _like(spec: RunSpec) -> RunSpec:

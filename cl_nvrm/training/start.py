@@ -4,16 +4,14 @@ A plug-in knows only in training whether benchmark, network and the other plug-i
 which layers there are, what else joins the loss.
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import torch
 from avalanche.core import SupervisedPlugin
 
-from cl_nvrm.benchmark import Benchmark, TaskData
+from cl_nvrm.benchmark import Benchmark
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunSpec
 from cl_nvrm.training.build import build_plugins, build_strategy
@@ -27,7 +25,11 @@ def try_start(spec: RunSpec, benchmark: Benchmark) -> None:
 
     Any other failure is left to the run itself, which keeps its traceback.
     """
-    few = replace(benchmark, train=_first(benchmark.train), test=_first(benchmark.test))
+    few = replace(
+        benchmark,
+        train=[task.first(SAMPLES) for task in benchmark.train],
+        test=[task.first(SAMPLES) for task in benchmark.test],
+    )
     try:
         with torch.random.fork_rng(devices=[]), suppress(_Enough):
             plugins = [*build_plugins(spec).values(), Curves(few.watched)]
@@ -37,16 +39,6 @@ def try_start(spec: RunSpec, benchmark: Benchmark) -> None:
         raise
     except Exception:
         return
-
-
-def _first(tasks: Sequence[TaskData]) -> list[TaskData]:
-    first = []
-    for task in tasks:
-        part = copy(task)
-        part.labels, part.targets = task.labels[:SAMPLES], task.targets[:SAMPLES]
-        part.rows = torch.arange(len(part.labels)) if task.rows is None else task.rows[:SAMPLES]
-        first.append(part)
-    return first
 
 
 class _Enough(BaseException):
