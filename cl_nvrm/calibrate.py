@@ -37,7 +37,18 @@ CONVENTIONS: tuple[tuple[str, float, Kind], ...] = (
 
 # the flags of a run that decide how the task is trained
 HEARD = {
-    *("benchmark", "tasks", "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "precision"),
+    *(
+        "benchmark",
+        "tasks",
+        "seed",
+        "epochs",
+        "iterations",
+        "batch_size",
+        "lr",
+        "optimizer",
+        "weight_decay",
+        "precision",
+    ),
     *("channels_last", "compile", "data", "data_dir", "device", "quiet"),
 }
 

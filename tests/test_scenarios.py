@@ -182,3 +182,20 @@ def test_class_incremental_learning_forgets_what_task_incremental_learning_keeps
         rows[scenario] = run_one(spec, threads=1).accuracy
     assert rows["class"][-1][0] < 0.1 and rows["class"][0][1] == 0 and rows["task"][-1][0] > 0.5
     assert rows["class"][0][0] > 0.9
+
+
+@pytest.mark.parametrize("strategy", ["naive", "ewc+nvrm", "replay", "nsr"])
+def test_a_task_takes_the_iterations_asked_for(strategy, toy_spec):
+    """Also where a plug-in exchanges the loader; the last epoch ends early."""
+    result = run_one(toy_spec(strategy, benchmark="toy:tasks=2", epochs=0, iterations=23), threads=1)
+    assert result.status == "done" and result.provenance["gradient_passes"] == 46
+
+
+def test_iterations_of_whole_epochs_are_these_epochs(toy_bits):
+    assert toy_bits("si", epochs=0, iterations=32) == toy_bits("si", epochs=2)  # 16 batches of 32
+    assert toy_bits("si", epochs=0, iterations=31) != toy_bits("si", epochs=2)
+
+
+def test_epochs_and_iterations_exclude_each_other(cli):
+    code, _, err = cli("--benchmark", "toy", "--epochs", 1, "--iterations", 5)
+    assert code == 2 and "write one of them" in err

@@ -28,6 +28,7 @@ class Arguments:
     seed: int
     tasks: int | None
     epochs: int | None
+    iterations: int | None
     batch_size: int | None
     lr: list[float] | None
     optimizer: str | None
@@ -74,6 +75,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         if values[name] is not None and not values["tune"]:
             raise UserError(f"--{name.replace('_', '-')} is for --tune; write that, too, or neither")
         values[name] = values[name] or default
+    if values["epochs"] and values["iterations"]:
+        raise UserError("--epochs and --iterations both say how long a task is trained; write one of them")
     return Arguments(**values, flags=_bare_flags(rest))
 
 
@@ -106,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", "seed of the first trial", type=whole, default=0)
     add("--tasks", f"number of tasks ({of_recipe})", type=positive)
     add("--epochs", f"epochs a task ({of_recipe})", type=positive)
+    add("--iterations", "steps a task, in the place of epochs", type=positive)
     add("--batch-size", f"training images a step ({of_recipe})", type=positive)
     add("--lr", f"learning rate, or several as a|b|c ({of_recipe})", type=_several(number(float, 0)))
     add("--optimizer", f"name:key=value,… Names: {named['optimizers']} ({of_recipe})", metavar="NAME")

@@ -66,10 +66,14 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     about = (
         f"{term.name}: {benchmark.scenario}; {counted(benchmark.heads, 'head')}, chance {benchmark.chance:.0%}; "
         f"data: {specs[0].dataset}; device: {device}; {counted(len(specs), 'run')}, "
-        f"{counted(specs[0].epochs, 'epoch')} a task"
+        f"{_length(specs[0])} a task"
     )
     samples = len(images.train_y) if images else len(benchmark.train[0])
     return Plan(specs, cell_names(specs), about, device, samples, len(benchmark.train))
+
+
+def _length(spec: RunSpec) -> str:
+    return counted(spec.iterations, "iteration") if spec.iterations else counted(spec.epochs, "epoch")
 
 
 def _benchmark_term(arguments: Arguments, flags: dict[str, str]) -> grammar.Term:
@@ -144,7 +148,8 @@ def _specs(
             dataset=images.name if images else "synthetic",
             dataset_sha256=images.sha256 if images else "",
             seed=seed,
-            epochs=recipe.epochs,
+            epochs=0 if arguments.iterations else recipe.epochs,
+            iterations=arguments.iterations or 0,
             batch_size=recipe.batch_size,
             optimizer=recipe.optimizer,
             lr=lr,

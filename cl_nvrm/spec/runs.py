@@ -27,7 +27,7 @@ class RunSpec:
     ``eval_every`` is the number of iterations between evaluations while training (0: none). ``first_tasks`` stops
     after so many tasks of the benchmark (0: all). ``chosen`` says how the values were chosen, where a search did it.
     ``schedule`` is a canonical text, too. ``precision``, ``channels_last`` and ``compiled`` say how the network is
-    computed; they change more than the last bits.
+    computed; they change more than the last bits. ``iterations`` is the number of steps a task; ``epochs`` is 0 then.
     """
 
     strategy: str
@@ -47,6 +47,7 @@ class RunSpec:
     precision: Precision = "float32"
     channels_last: bool = False
     compiled: bool = False
+    iterations: int = 0
 
     __pydantic_config__ = STRICT
 

@@ -51,7 +51,7 @@ def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | No
         torch.set_num_threads(threads)
     benchmark, _ = build_benchmark(spec, data_dir, device)
     strategy = build_strategy(spec, benchmark, list(build_plugins(spec).values()), device)
-    strategy.train_epochs = 1
+    strategy.train_epochs, strategy.iterations = 1, 0
     part = -(-spec.batch_size // 8)
     # The first warms up, and penalties then have something to hold on to.
     eighth = _train(strategy, _parts(benchmark, part, part))[1]
@@ -86,8 +86,8 @@ def _train(strategy: Strategy, parts: Benchmark) -> list[float]:
 
 def _total(spec: RunSpec, benchmark: Benchmark, a_step: float, besides: float, evaluation: float) -> float:
     count = len(benchmark.train)
-    steps = sum(_steps(task, spec) * spec.epochs for task in benchmark.train)
-    traced = sum(_steps(task, spec) * spec.epochs * (t + 1) for t, task in enumerate(benchmark.train))
+    each = [spec.iterations or _steps(task, spec) * spec.epochs for task in benchmark.train]
+    steps, traced = sum(each), sum(n * (t + 1) for t, n in enumerate(each))
     evaluations = (count + 1) * count + (traced / spec.eval_every if spec.eval_every else 0)
     return steps * a_step + count * besides + evaluations * evaluation
 

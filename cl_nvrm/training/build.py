@@ -103,7 +103,7 @@ def build_model(spec: RunSpec, benchmark: Benchmark, device: str) -> nn.Module:
 def strategy_arguments(
     spec: RunSpec, model: nn.Module, plugins: list[Any], device: str, *, optimizer_seed: Seed
 ) -> dict[str, Any]:
-    """Return the arguments of an Avalanche strategy for this run, and seed the global random states."""
+    """Return the arguments of a ``Strategy`` for this run, and seed the global random states."""
     # torch, numpy (32 bits) and random: plug-ins may use any
     RNGManager.set_random_seeds(parts(spec).seeds["training"] % 2**32)
     return {
@@ -112,6 +112,7 @@ def strategy_arguments(
         "criterion": nn.CrossEntropyLoss(),
         "train_mb_size": spec.batch_size,
         "train_epochs": spec.epochs,
+        "iterations": spec.iterations,
         "device": torch.device(device),
         "plugins": [plugin for plugin in plugins if plugin is not None],
     }

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from avalanche.training.plugins import EvaluationPlugin
@@ -20,14 +21,17 @@ class Strategy(SupervisedTemplate):
     The order of batches depends on the run's seed, the task and the epoch alone, so runs with and without noise see
     the same ones. A plug-in that changes the data or the loader (replay, say) gets Avalanche's own loader.
 
+    ``iterations`` is the number of steps a task, the last epoch ending early; 0 leaves it to ``train_epochs``.
+
     A model with a method ``constrain()`` meets its constraint whenever its weights are at rest: before the first step,
     and from the last ``after_update`` of each step on, noise that lasts included. So SI's path, as its anchors and
     everything measured, has the constraint's part of each step in it: that is where the weights went.
     """
 
-    def __init__(self, *, seed: Seed, **arguments: Any) -> None:
+    def __init__(self, *, seed: Seed, iterations: int = 0, **arguments: Any) -> None:
         super().__init__(evaluator=_silent_evaluator(), **arguments)
         self.seed = seed
+        self.iterations = iterations
         self.gradient_passes = 0
         constrain(self.model)
 
@@ -51,6 +55,26 @@ class Strategy(SupervisedTemplate):
         super()._after_update(**kwargs)
         constrain(self.model)
 
+    def training_epoch(self, **kwargs: Any) -> None:
+        """Train on all batches, or on those that are left of the task's iterations."""
+        if self.iterations:
+            loader: Any = self.dataloader
+            self.dataloader: Any = islice(loader, self.iterations - self.clock.train_exp_iterations)
+            try:
+                super().training_epoch(**kwargs)
+            finally:
+                self.dataloader = loader
+        else:
+            super().training_epoch(**kwargs)
+
+    def _train_exp(self, *arguments: Any, **kwargs: Any) -> None:
+        self._count_epochs()  # a plug-in may have exchanged the loader since it was made
+        super()._train_exp(*arguments, **kwargs)
+
+    def _count_epochs(self) -> None:
+        if self.iterations:
+            self.train_epochs = -(-self.iterations // len(self.dataloader))
+
     def epoch_seed(self) -> Seed:
         """Return what the order of the coming epoch's batches depends on."""
         place = (self.experience.current_experience, self.clock.train_exp_epochs)
@@ -68,8 +92,9 @@ class Strategy(SupervisedTemplate):
                     "a plug-in changes the training data, which are then not augmented; write augment=false"
                 )
             super().make_train_dataloader(**arguments)
-            return
-        self.dataloader = ShuffledBatches(tensors, self.train_mb_size, self.epoch_seed)
+        else:
+            self.dataloader = ShuffledBatches(tensors, self.train_mb_size, self.epoch_seed)
+        self._count_epochs()
 
 
 def _has_noise(optimizer: Any) -> bool:
