@@ -11,7 +11,7 @@ SEARCH = {"lambda": (1.0, 1e6)}
 def plugin(
     *,
     lambda_: float = 100.0,
-    fisher: Literal["exact", "sampled", "empirical", "batch"] = "exact",
+    fisher: Literal["exact", "sampled", "empirical", "predicted", "batch"] = "exact",
     samples: int = 2000,
     mode: Literal["separate", "online"] = "separate",
     decay: float = 1.0,

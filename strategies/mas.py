@@ -4,7 +4,7 @@ The default λ has the best mean accuracy on 2,000 held-out training images of p
 on, width 100, three epochs a task, batch 32, three seeds), out of 0.001, 0.01, 0.1, 1 and 10.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 if TYPE_CHECKING:
     from cl_nvrm.plugins.mas import MASPlugin
@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 SEARCH = {"lambda": (1e-4, 10.0)}
 
 
-def plugin(*, lambda_: float = 0.01, samples: int = 2000, seed: int) -> "MASPlugin":
+def plugin(
+    *,
+    lambda_: float = 0.01,
+    samples: int = 2000,
+    of: Annotated[Literal["samples", "batches"], "later"] = "samples",
+    outputs: Annotated[Literal["sum", "mean"], "later"] = "sum",
+    seed: int,
+) -> "MASPlugin":
     """Penalise λ Σ Ω (θ - θ*)²."""
     from cl_nvrm.plugins.mas import MASPlugin
 
-    return MASPlugin(lambda_, samples=samples, seed=seed)
+    return MASPlugin(lambda_, samples=samples, of=of, outputs=outputs, seed=seed)

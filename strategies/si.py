@@ -4,7 +4,7 @@ The default c has the best mean accuracy on Permuted MNIST with 10,000 held-out 
 and 300 (two seeds). The published 0.1 is for 20 epochs a task: Ω grows with the path, which one epoch keeps short.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 if TYPE_CHECKING:
     from cl_nvrm.plugins.si import SIPlugin
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 SEARCH = {"c": (0.1, 1e5)}
 
 
-def plugin(*, c: float = 30.0, xi: float = 0.1) -> "SIPlugin":
+def plugin(
+    *, c: float = 30.0, xi: float = 0.1, clamp: Annotated[Literal["task", "sum", "none"], "later"] = "task"
+) -> "SIPlugin":
     """Penalise c Σ Ω (θ - θ*)²."""
     from cl_nvrm.plugins.si import SIPlugin
 
-    return SIPlugin(c, xi=xi)
+    return SIPlugin(c, xi=xi, clamp=clamp)

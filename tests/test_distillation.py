@@ -325,3 +325,34 @@ def test_networks_without_features_are_refused_before_training(train_toy):
     with pytest.raises(UserError, match="no linear layer"):
         train_toy([FeatureDistillationPlugin(), Never()], model=no_linear)
     train_toy([LwFPlugin()], model=no_linear)
+
+
+def test_weights_of_the_tasks_leave_the_batch_its_nth_part_and_the_heads_a_mean():
+    torch.manual_seed(0)
+    network = TaskAware(MLP(5, 4, width=8, heads=3))
+    plugin = LwFPlugin(4.0, weights="tasks")
+    strategy = alone(plugin, network, torch.randn(6, 5), torch.full((6,), 2))
+    plugin.seen[1], plugin.tasks = [0, 1, 2, 3], 2  # two heads have been learned
+    strategy._criterion, strategy.mb_y = cross_entropy, torch.tensor([0, 1, 2, 3, 0, 1])
+    with torch.no_grad():
+        network.network.trunk[1].weight.mul_(3.0)
+    forward(strategy)
+    batch = cross_entropy(strategy.mb_output, strategy.mb_y)
+    found = batch + plugin.term(strategy)
+    plugin.weighting, plugin.alpha = "constant", 1.0
+    both_heads = plugin.term(strategy)
+    assert float(both_heads.detach()) > 1e-3
+    assert float(found.detach()) == pytest.approx(float((batch / 3 + 2 / 3 * 4.0 * both_heads / 2).detach()), rel=1e-5)
+
+
+def test_a_softmax_over_all_outputs_keeps_those_of_new_classes_down():
+    torch.manual_seed(0)
+    model = MLP(5, 4, width=8)
+    x = torch.randn(6, 5)
+    strategy = alone(LwFPlugin(softmax="all"), model, x, torch.zeros(6, dtype=torch.long), classes=[0, 1])
+    term = strategy.plugin.term(strategy)
+    logits = model(x).detach().double().numpy() / 2
+    told, asked = softmax(logits[:, :2], axis=1), softmax(logits, axis=1)[:, :2]
+    assert float(term.detach()) == pytest.approx((told * np.log(told / asked)).sum() / 6, rel=1e-4)
+    term.backward()
+    assert (model.heads[0].bias.grad > 0).tolist() == [False, False, True, True]

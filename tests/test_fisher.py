@@ -68,7 +68,7 @@ def brute_force(model, x, y, kind):
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for i in range(len(x)):
         probabilities = softmax(model(x[i : i + 1]), 1)[0].detach()
-        labels = range(3) if kind == "exact" else [int(y[i])]
+        labels = {"exact": range(3), "predicted": [int(probabilities.argmax())]}.get(kind, [int(y[i])])
         for label in labels:
             loss = cross_entropy(model(x[i : i + 1]), torch.tensor([label]))
             gradients = torch.autograd.grad(loss, list(model.parameters()))
@@ -78,7 +78,7 @@ def brute_force(model, x, y, kind):
     return total
 
 
-@pytest.mark.parametrize("kind", ["exact", "empirical"])
+@pytest.mark.parametrize("kind", ["exact", "empirical", "predicted"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_equals_one_backward_pass_a_sample(name, kind):
     torch.manual_seed(0)
@@ -143,7 +143,7 @@ def test_a_batch_of_mixed_tasks_and_an_unknown_kind_are_refused():
     x, y = data("mlp")
     with pytest.raises(UserError, match="one task at a time"):
         diagonal_fisher(model, [[x, y, torch.arange(10) % 2]], multi_task=True)
-    with pytest.raises(UserError, match="exact, sampled, empirical, batch"):
+    with pytest.raises(UserError, match="exact, sampled, empirical, predicted, batch"):
         diagonal_fisher(model, [], "guess")
 
 

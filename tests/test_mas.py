@@ -286,3 +286,25 @@ def test_where_no_layer_is_heard_samples_are_taken_one_by_one(monkeypatch):
     found = output_sensitivity(model, batched(x, 5))
     for key in expected:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("outputs", ["sum", "mean"])
+def test_importances_of_batches_are_those_of_their_mean_gradients(outputs):
+    model, x = network("mlp"), inputs("mlp")
+    found = output_sensitivity(model, [[x[:6], None], [x[6:], None]], of="batches", outputs=outputs)
+    expected = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for part in (x[:6], x[6:]):
+        model.zero_grad()
+        each = model(part).square()
+        (each.sum() / len(part) / (3 if outputs == "mean" else 1)).backward()
+        for name, p in model.named_parameters():
+            expected[name] += p.grad.abs() / 2
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-5, atol=1e-8)
+
+
+def test_the_mean_over_outputs_is_the_sum_over_their_number():
+    model, x = network("mlp"), inputs("mlp")
+    both = [output_sensitivity(model, [[x, torch.zeros(10)]], outputs=kind) for kind in ("sum", "mean")]
+    for name, value in both[0].items():
+        assert torch.allclose(value / 3, both[1][name], rtol=1e-5, atol=1e-8)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -124,3 +126,15 @@ def test_frozen_weights_get_no_importance_and_stay(train_toy):
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(UserError):
         SIPlugin(**setting)
+
+
+@pytest.mark.parametrize(("clamp", "expected"), [("task", [1, 1]), ("sum", [0, 1]), ("none", [-2, -1])])
+def test_importances_below_0_are_cut_off_in_each_task_in_the_running_sum_or_nowhere(clamp, expected):
+    """Two weights that have not moved, with path integrals 1 and -2, then -3 and 1, and a damping of 1."""
+    model = torch.nn.Linear(2, 1, bias=False)
+    plugin, strategy = SIPlugin(1.0, xi=1.0, clamp=clamp), SimpleNamespace(model=model)
+    for path in ([1.0, -2.0], [-3.0, 1.0]):
+        plugin.omega, plugin._start = {"weight": torch.tensor([path])}, {"weight": model.weight.detach().clone()}
+        plugin.after_training_exp(strategy)
+    assert plugin.importance["weight"].tolist() == [expected]
+    assert torch.equal(plugin.anchor["weight"], model.weight.detach())

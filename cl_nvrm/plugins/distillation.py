@@ -13,7 +13,7 @@ distillation reads an attribute that our networks do not have.
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from avalanche.models import avalanche_forward
@@ -25,6 +25,9 @@ from cl_nvrm.analysis.modules import copy_of, listening
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.loss_terms import LossTerm, compiled
 from cl_nvrm.plugins.quadratic import grown
+
+Weights = Literal["constant", "tasks"]
+Softmax = Literal["old", "all"]
 
 
 class Distillation(LossTerm):
@@ -135,15 +138,35 @@ class LwFPlugin(Distillation):
     Of each head, the classes count that have been seen. Heads of earlier tasks are distilled on the new inputs and stay
     as they are where the network freezes them, as ``TaskAware`` does; the paper trains them along, and has a warm-up of
     the new head, which this leaves out. With a single head, the new task's own outputs are held to the teacher's.
+
+    Two options are those of van de Ven and Tolias 2019. ``weights="tasks"``: in the N-th task the loss on the batch
+    counts 1/N, and ``alpha`` times the mean over heads 1 - 1/N. ``softmax="all"``: the student's runs over the outputs
+    of new classes, too, for which the teacher has a probability of 0.
     """
 
     name = "lwf"
 
-    def __init__(self, alpha: float = 1.0, *, temperature: float = 2.0) -> None:
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        *,
+        temperature: float = 2.0,
+        weights: Weights = "constant",
+        softmax: Softmax = "old",
+    ) -> None:
+        for value, kind in ((weights, Weights), (softmax, Softmax)):
+            if value not in get_args(kind):
+                raise UserError(f"there is {' and '.join(get_args(kind))}, not '{value}'")
         if not (math.isfinite(temperature) and temperature > 0):
             raise UserError(f"temperature must be a finite number above 0, got {temperature}")
         super().__init__(alpha)
-        self.temperature = temperature
+        self.temperature, self.weighting, self.softmax = temperature, weights, softmax
+        self.tasks = 0  # how many have been learned
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Count the task."""
+        super().after_training_exp(strategy, **kwargs)
+        self.tasks += 1
 
     def needs_features(self, model: nn.Module) -> bool:
         """Only for the outputs of heads that are not those of the batch."""
@@ -159,17 +182,29 @@ class LwFPlugin(Distillation):
                 theirs = teacher(strategy.mb_x)
             # task labels mean nothing to this network
             classes = sorted({c for classes in self.seen.values() for c in classes})
-            return self.alpha * self._divergence(strategy.mb_output, theirs, classes)
+            return self._weighted(strategy, self._divergence(strategy.mb_output, theirs, classes))
         mine, their = self.features(strategy)
         heads, old_heads = output_layers(strategy.model), output_layers(teacher)
         total: Any = 0.0
         for label, classes in sorted(self.seen.items()):
             total = total + self._divergence(heads[label](mine), old_heads[label](their), classes)
-        penalty: Tensor = self.alpha * total
-        return penalty
+        return self._weighted(strategy, total)
+
+    def _weighted(self, strategy: Any, divergence: Tensor) -> Tensor:
+        """The term to add, so that the loss on the batch has the weight it is to have."""
+        if self.weighting == "constant":
+            return self.alpha * divergence
+        share = self.tasks / (self.tasks + 1)
+        heads = len(self.seen) if self.needs_features(strategy.model) else 1
+        batch_loss: Tensor = strategy._criterion(strategy.mb_output, strategy.mb_y)
+        return share * (self.alpha / heads * divergence - batch_loss)
 
     def _divergence(self, mine: Tensor, theirs: Tensor, classes: list[int]) -> Tensor:
-        told, asked = (log_softmax(logits[:, classes] / self.temperature, dim=1) for logits in (theirs, mine))
+        told = log_softmax(theirs[:, classes] / self.temperature, dim=1)
+        if self.softmax == "old":
+            asked = log_softmax(mine[:, classes] / self.temperature, dim=1)
+        else:
+            asked = log_softmax(mine / self.temperature, dim=1)[:, classes]
         return kl_div(asked, told, reduction="batchmean", log_target=True)
 
 

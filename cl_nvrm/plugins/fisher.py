@@ -28,7 +28,7 @@ from cl_nvrm.plugins.per_sample import (
 )
 from cl_nvrm.plugins.trials import trial_models
 
-Kind = Literal["exact", "sampled", "empirical", "batch"]
+Kind = Literal["exact", "sampled", "empirical", "predicted", "batch"]
 
 
 def diagonal_fisher(
@@ -43,9 +43,9 @@ def diagonal_fisher(
 
     ``batches`` yields inputs, class labels and, for a ``multi_task`` model, task labels. ``kind`` says which labels
     y: ``exact``, the expectation over the model's own predictions, summed over all classes (Martens 2020);
-    ``sampled``, one draw from them a sample (Kirkpatrick et al. 2017); ``empirical``, the true ones. ``batch`` is
-    Avalanche's: the mean over batches of the squared gradient of the batch mean. The model is evaluated in eval mode
-    and left as it was; no gradient is left on its parameters.
+    ``sampled``, one draw from them a sample (Kirkpatrick et al. 2017); ``empirical``, the true ones; ``predicted``, the
+    likeliest one (Hsu et al. 2018). ``batch`` is Avalanche's: the mean over batches of the squared gradient of the
+    batch mean. The model is evaluated in eval mode and left as it was; no gradient is left on its parameters.
 
     Of a stack of trials, each with its own seed, the importances are those of the trials one by one, stacked.
     """
@@ -80,7 +80,7 @@ def _targets(
     elif kind == "sampled":
         labels = [(torch.multinomial(p, 1, generator=generator)[:, 0], ones)]
     else:
-        labels = [(y, ones)]
+        labels = [(p.argmax(1) if kind == "predicted" else y, ones)]
     for label, weight in labels:
         yield label, weight, p - one_hot(label, p.shape[1]).to(p.dtype)
 

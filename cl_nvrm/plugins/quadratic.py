@@ -55,12 +55,15 @@ class QuadraticPenalty(SupervisedPlugin):
 
     @torch.no_grad()
     def remember(self, importance: Weights, weights: Weights) -> None:
-        """Add one task: its importances (≥ 0) and its final weights, each by parameter name.
+        """Add one task: its importances and its final weights, each by parameter name.
+
+        Importances below 0 are for an anchor that has been moved to the final weights before.
 
         RuntimeError if every importance is 0: such a regulariser does nothing and would pass for the plain method.
         """
         total = sum(rows(f, self.trials).sum(1) for f in importance.values())
-        if not (isinstance(total, Tensor) and bool((total > 0).all())):
+        size = sum(rows(f, self.trials).abs().sum(1) for f in importance.values())
+        if not (isinstance(total, Tensor) and isinstance(size, Tensor) and bool((size > 0).all())):
             raise RuntimeError(f"every importance of {self.name} is 0 after this task, so its penalty would do nothing")
         for name, new in importance.items():
             old = grown(self.importance.get(name), new)

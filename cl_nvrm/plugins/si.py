@@ -9,16 +9,22 @@ Avalanche 0.6.0's own SI keeps a view of the live weights where it means to keep
 importances are 0.
 """
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.quadratic import QuadraticPenalty, Weights, grown
 
+Clamp = Literal["task", "sum", "none"]
+
 
 class SIPlugin(QuadraticPenalty):
     """SI with strength ``c`` ≥ 0 (no ½) and damping ``xi`` > 0, in squared weight units.
+
+    ``clamp`` says where importances below 0, of weights that moved against the gradient, become 0: in each ``task``, as
+    here by default; in the running ``sum`` over tasks, as in the authors' code; in ``none``, as in that of Hsu et al.
+    2018.
 
     All reads are of clean weights: noise, where there is any, is on only between ``before_forward`` and
     ``after_backward``.
@@ -27,13 +33,15 @@ class SIPlugin(QuadraticPenalty):
     name = "si"
     reads_data_gradient = True  # terms of the loss then stay out of it
 
-    def __init__(self, c: float = 0.1, *, xi: float = 0.1) -> None:
+    def __init__(self, c: float = 0.1, *, xi: float = 0.1, clamp: Clamp = "task") -> None:
         if not c >= 0:
             raise UserError(f"c must be at least 0, got {c}")
         if not xi > 0:
             raise UserError(f"xi must be above 0, got {xi}")
+        if clamp not in get_args(Clamp):
+            raise UserError(f"clamp must be one of {', '.join(get_args(Clamp))}, got '{clamp}'")
         super().__init__(c)
-        self.xi = xi
+        self.xi, self.clamp = xi, clamp
         self.omega: Weights = {}
         self._start: Weights = {}
         self._before: Weights = {}
@@ -80,10 +88,14 @@ class SIPlugin(QuadraticPenalty):
         """
         weights = self.learned_weights(strategy.model)
         importance = {
-            name: omega.clamp(min=0) / ((weights[name] - self._start[name]).square() + self.xi)
+            name: (omega.clamp(min=0) if self.clamp == "task" else omega)
+            / ((weights[name] - self._start[name]).square() + self.xi)
             for name, omega in self.omega.items()
             if name in weights and weights[name].shape == omega.shape
         }
+        if self.clamp == "sum":
+            before = {name: grown(self.importance.get(name), own) for name, own in importance.items()}
+            importance = {name: (before[name] + own).clamp(min=0) - before[name] for name, own in importance.items()}
         # One reference for all tasks: Ω sums up, the anchor is the latest.
         self.anchor |= weights
         self.remember(importance, weights)
