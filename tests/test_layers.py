@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "analysis": {"errors", "spec", "noise"},
     "perturb": {"errors", "spec", "noise", "training", "sweep"},
     "study": {"errors", "spec", "noise", "training", "sweep", "analysis", "report", "run"},
+    "reproduce": {"spec", "analysis"},
     "run": {"errors", "spec", "benchmark", "data", "analysis", "training", "sweep", "report"},
     "calibrate": {"errors", "spec", "benchmark", "noise", "plugins", "training", "run"},
     "report": {"errors", "spec", "sweep", "analysis"},

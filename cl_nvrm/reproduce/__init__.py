@@ -1,0 +1,1 @@
+"""Published numbers, run again: what was published, by which settings, and whether we get it."""
