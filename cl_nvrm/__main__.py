@@ -8,6 +8,7 @@ from cl_nvrm.errors import UserError, exit_code
 VERBS = {
     "run": "cl_nvrm.run",
     "report": "cl_nvrm.report.__main__",
+    "reproduce": "cl_nvrm.reproduce.__main__",
     "perturb": "cl_nvrm.perturb",
     "study": "cl_nvrm.study.__main__",
     "calibrate": "cl_nvrm.calibrate",
@@ -16,6 +17,7 @@ VERBS = {
 DOES = {
     "run": "train strategies on a benchmark, print a table, draw figures, store every run",
     "report": "write stored runs as one HTML page and as tables",
+    "reproduce": "run published experiments and say whether the numbers agree",
     "perturb": "ask kept networks how they stand weight noise",
     "study": "train what a named study lacks and draw its figures",
     "calibrate": "translate λ and b between conventions",

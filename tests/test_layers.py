@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "analysis": {"errors", "spec", "noise"},
     "perturb": {"errors", "spec", "noise", "training", "sweep"},
     "study": {"errors", "spec", "noise", "training", "sweep", "analysis", "report", "run"},
-    "reproduce": {"spec", "analysis"},
+    "reproduce": {"errors", "spec", "analysis", "sweep", "report", "run"},
     "run": {"errors", "spec", "benchmark", "data", "analysis", "training", "sweep", "report"},
     "calibrate": {"errors", "spec", "benchmark", "noise", "plugins", "training", "run"},
     "report": {"errors", "spec", "sweep", "analysis"},
@@ -47,14 +47,14 @@ ONLY_IN = {
     "avalanche": {"plugins", "training", "benchmark", "continual", "strategies", "benchmarks", "bench"},
     "pandas": {"report/figures", "report/lines", "study"},
     "seaborn": {"report/figures", "report/lines", "study"},
-    "matplotlib": {"report", "study", "errors"},
+    "matplotlib": {"report", "study", "reproduce", "errors"},
     "jinja2": {"report"},
     "joblib": {"sweep/sweep"},
     "optuna": {"sweep/tune"},
     "wandb": {"sweep/track"},
     "numba": {"noise/kernels"},
     "llvmlite": {"noise/kernels"},
-    "rich": {"report/terminal", "run", "bench", "calibrate", "perturb", "study"},
+    "rich": {"report/terminal", "run", "bench", "calibrate", "perturb", "study", "reproduce"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 

@@ -23,8 +23,15 @@ def markdown(sections: Sequence[Section]) -> str:
     lines = []
     for section in sections:
         lines += [f"# {_escape_markdown(section.title)}", "", _escape_markdown(section.about), ""]
-        for table in section.tables:
-            lines += [f"## {table.title}", "", *_markdown_table(table), "", _escape_markdown(table.note), ""]
+        lines.append(markdown_tables(section.tables))
+    return "\n".join(lines)
+
+
+def markdown_tables(tables: Sequence[Table]) -> str:
+    """Return tables as Markdown, each below its title and above its note."""
+    lines = []
+    for table in tables:
+        lines += [f"## {table.title}", "", *_markdown_table(table), "", _escape_markdown(table.note), ""]
     return "\n".join(lines)
 
 

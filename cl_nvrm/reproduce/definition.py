@@ -6,6 +6,7 @@ from typing import Literal
 
 from cl_nvrm.analysis import metrics
 from cl_nvrm.spec import RunResult
+from cl_nvrm.spec.curves import TRAINING
 
 Spread = Literal["sd", "sem"]
 
@@ -14,9 +15,10 @@ Spread = Literal["sd", "sem"]
 class Row:
     """One published number, in percent, and the words of the main command that ask for it here.
 
-    ``spread`` is None where a single run was published. ``seeds`` is how many runs we take; ``quick`` rows are those of
-    ``--quick``. ``score`` is one of ``SCORES``. ``explains`` names a row that this one repeats with the reason switched
-    on for which they differ; it has the published number of that row. ``note`` says what differs from the publication.
+    ``spread`` is None where a single run was published, or none was given. ``seeds`` is how many runs we take;
+    ``quick`` rows are those of ``--quick``. ``score`` is one of ``SCORES``. ``explains`` names a row that this one
+    repeats with the reason switched on for which they differ; it has the published number of that row. ``note`` says
+    what differs from the publication.
     """
 
     name: str
@@ -57,14 +59,23 @@ class Target:
     orderings: Sequence[Ordering] = field(default=())
 
 
-def _after_task(number: int) -> Callable[[RunResult], float]:
-    return lambda result: metrics.mean_accuracy(result.accuracy)[number - 1]
+@dataclass(frozen=True)
+class Score:
+    """What a row may be the number of: a function of a result, in [0, 1], and how many tasks it needs (0: all)."""
+
+    of: Callable[[RunResult], float]
+    tasks: int = 0
 
 
-# What a row may be the number of, by name; each is a function of a result, a share in [0, 1].
-SCORES: dict[str, Callable[[RunResult], float]] = {
-    "final accuracy": metrics.final_accuracy,
-    "learning accuracy": metrics.learning_accuracy,
-    "backward transfer": metrics.backward_transfer,
-    **{f"mean after task {number}": _after_task(number) for number in range(1, 11)},
+def _after_task(number: int) -> Score:
+    return Score(lambda result: metrics.mean_accuracy(result.accuracy)[number - 1], number)
+
+
+SCORES: dict[str, Score] = {
+    "final accuracy": Score(metrics.final_accuracy),
+    "learning accuracy": Score(metrics.learning_accuracy),
+    "backward transfer": Score(metrics.backward_transfer),
+    "last ten epochs": Score(metrics.late_accuracy),
+    "training accuracy": Score(lambda result: result.curves[TRAINING][-1]),
+    **{f"mean after task {number}": _after_task(number) for number in range(1, 21)},
 }

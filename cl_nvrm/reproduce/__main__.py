@@ -1,0 +1,150 @@
+"""``python -m cl_nvrm.reproduce``: run what was published, and say whether we get the same numbers."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cl_nvrm.errors import Parser, UserError, exit_code
+from cl_nvrm.run.flags import number
+
+if TYPE_CHECKING:
+    from cl_nvrm.reproduce.conduct import Planned
+    from cl_nvrm.reproduce.outcome import Outcome
+
+FOLDER = Path("reports/reproduce")
+HANDED_ON = ("jobs", "device", "data_dir")  # to the main command, as they are
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reproduce the targets named and return the exit code; a row that differs is no error."""
+    from cl_nvrm.run.execute import GOES_ON
+
+    return exit_code(lambda: _reproduce(_parser().parse_args(argv)), goes_on=GOES_ON.format(""))
+
+
+def _parser() -> Parser:
+    from cl_nvrm.reproduce.listing import about, names
+
+    listed = "\n".join(f"  {name:24}{about(name)}" for name in names())
+    parser = Parser(
+        prog="python -m cl_nvrm.reproduce",
+        description="Run published experiments and compare: published, ours, difference, 99 % interval, verdict.",
+        epilog=f"targets:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole = number(int, 1)
+    parser.add_argument("names", nargs="*", metavar="TARGET", help="targets by name (default: list them)")
+    parser.add_argument("--rows", default="", metavar="TEXT", help="only rows with this in their name")
+    parser.add_argument("--quick", action="store_true", help="only the rows that two cores train in ten minutes")
+    parser.add_argument("--seeds", type=whole, default=0, metavar="N", help="runs a row (default: as the target says)")
+    parser.add_argument(
+        "--cut",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="stop after N tasks; only numbers published of these",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say how long each row takes, and train nothing")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder of runs, table and figure (default: {FOLDER}/TARGET)"
+    )
+    for name in HANDED_ON:
+        parser.add_argument(f"--{name.replace('_', '-')}", help="as for python -m cl_nvrm.run")
+    parser.add_argument("--format", choices=["table", "json"], default="table", help="what stdout gets")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from cl_nvrm.reproduce.listing import about, names, target
+
+    if not arguments.names:
+        for name in names():
+            print(f"{name:24}{about(name)}")
+        return 0
+    if arguments.out and len(arguments.names) > 1:
+        raise UserError("--out is for one target; name one, or leave it out")
+    found = {name.replace("_", "-"): target(name) for name in arguments.names}
+
+    from rich.console import Console
+
+    from cl_nvrm.reproduce.conduct import chosen, plan_rows, run_rows
+    from cl_nvrm.reproduce.outcome import as_json, outcome
+    from cl_nvrm.run.execute import outcome as code_of
+
+    more = [word for name in HANDED_ON if (value := getattr(arguments, name)) for word in _flag(name, value)]
+    more += ["--quiet"] * arguments.quiet
+    results, outcomes = [], []
+    for name, each in found.items():
+        folder = arguments.out or FOLDER / name
+        rows = chosen(each, pattern=arguments.rows, quick=arguments.quick, cut=arguments.cut)
+        planned = plan_rows(each, rows, arguments.seeds, arguments.cut, folder / "runs", more)
+        if arguments.dry_run:
+            _tell(name, planned)
+            continue
+        by_row = run_rows(planned, Console(stderr=True))
+        results += [result for row in by_row.values() for result in row]
+        outcomes.append(outcome(name, each, by_row))
+        _show(outcomes[-1], folder, as_table=arguments.format == "table")
+    if arguments.format == "json" and not arguments.dry_run:
+        print(json.dumps([as_json(each) for each in outcomes], allow_nan=False))
+    return code_of(results)
+
+
+def _flag(name: str, value: str) -> tuple[str, str]:
+    return f"--{name.replace('_', '-')}", value
+
+
+def _tell(name: str, planned: "Planned") -> None:
+    """Print how long each row takes, one run after the other."""
+    from cl_nvrm.report.terminal import duration
+    from cl_nvrm.run.execute import workers_of
+    from cl_nvrm.sweep import estimate
+    from cl_nvrm.sweep.store import Store
+
+    stored = {r.id: r for r in Store(planned.arguments.out).results()}
+    to_do = [spec for spec in planned.plan.specs if spec.id not in stored]
+    jobs, threads = workers_of(planned.arguments, planned.plan.device).for_runs(len(to_do))
+    seconds = estimate.seconds(to_do, list(stored.values()), planned.arguments.data_dir, planned.plan.device, threads)
+    print(f"{name}:")
+    for row, specs in planned.specs.items():
+        left = [seconds[spec.id] for spec in specs if spec.id in seconds]
+        state = f"{len(left)} of {len(specs)} to do, {duration(sum(left))}" if left else "stored"
+        print(f"  {row:32}{state}")
+    total = duration(sum(seconds.values()) / max(1, jobs))
+    print(f"  {len(to_do)} of {len(planned.plan.specs)} runs to do, {total} with {jobs} at once")
+
+
+def _show(found: "Outcome", folder: Path, *, as_table: bool) -> None:
+    """Write an outcome's table, figure and numbers, and print the table."""
+    from rich.console import Console
+
+    from cl_nvrm.report.export import markdown_tables
+    from cl_nvrm.report.save import save
+    from cl_nvrm.report.terminal import render
+    from cl_nvrm.reproduce.figure import figure
+    from cl_nvrm.reproduce.outcome import as_json, tables
+
+    made = tables(found)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "table.md").write_text(markdown_tables(made), encoding="utf-8")
+        text = json.dumps(as_json(found), indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"Cannot write to {folder} ({problem.strerror}); name another --out") from problem
+    paths = save({"figure": figure(found)}, folder) if any(each.verdict for each in found.rows) else []
+    if as_table:
+        console = Console()
+        console = console if console.is_terminal else Console(width=160)
+        for table in made:
+            console.print(render(table))
+        for path in (folder / "table.md", folder / "result.json", *paths):
+            console.print(f"written: {path}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Conduct: the runs behind a target's rows, by the main command's own planning and sweep."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from cl_nvrm.errors import UserError, note
+from cl_nvrm.reproduce.definition import SCORES, Row, Target
+from cl_nvrm.run.execute import carry_out
+from cl_nvrm.run.flags import Arguments, parse
+from cl_nvrm.run.plan import Plan, plan
+from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec.cell_names import cell_names
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a target's rows ask for: the runs of each row by name, and the main command's arguments and plan for all."""
+
+    specs: Mapping[str, Sequence[RunSpec]]
+    arguments: Arguments
+    plan: Plan
+
+
+def chosen(target: Target, *, pattern: str, quick: bool, cut: int) -> list[Row]:
+    """Return the rows that are meant: with ``pattern`` in their names, quick ones, or all that ``cut`` tasks can tell.
+
+    UserError if there are none.
+    """
+    rows = [row for row in target.rows if pattern.lower() in row.name.lower() and (row.quick or not quick)]
+    if cut:
+        rows = [row for row in rows if 0 < SCORES[row.score].tasks <= cut]
+    if not rows:
+        asked = [f"--rows {pattern}"] * bool(pattern) + ["--quick"] * quick + [f"--cut {cut}"] * bool(cut)
+        raise UserError(f"no row of this target is left by {' '.join(asked)}; leave that out")
+    return rows
+
+
+def plan_rows(target: Target, rows: Sequence[Row], seeds: int, cut: int, folder: Path, more: Sequence[str]) -> Planned:
+    """Plan the runs of rows; ``seeds`` (0: as each row says) of each, of the first ``cut`` tasks (0: all)."""
+    specs: dict[str, list[RunSpec]] = {}
+    first: tuple[Arguments, Plan] | None = None
+    for row in rows:
+        words = [*target.common.split(), *row.words.split(), "--trials", str(seeds or row.seeds)]
+        data = ["--data", target.data] if target.data else []
+        arguments = parse([*words, *data, "--out", str(folder), "--no-plots", *more])
+        planned = plan(arguments, note)
+        specs[row.name] = [replace(spec, first_tasks=cut) for spec in planned.specs]
+        first = first or (arguments, planned)
+    if first is None:
+        raise UserError("there are no rows to run")
+    every = list({spec.id: spec for row in specs.values() for spec in row}.values())
+    return Planned(specs, first[0], replace(first[1], specs=every, names=cell_names(every)))
+
+
+def run_rows(planned: Planned, stderr: Console) -> dict[str, list[RunResult]]:
+    """Train what is not stored yet, and return the results of each row."""
+    results, _ = carry_out(planned.arguments, planned.plan, stderr)
+    by_id = {result.id: result for result in results}
+    return {name: [by_id[spec.id] for spec in specs] for name, specs in planned.specs.items()}

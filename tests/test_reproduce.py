@@ -1,0 +1,139 @@
+"""Published numbers run again: what is asked for, and what is said of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.reproduce import listing, targets
+from cl_nvrm.reproduce.__main__ import main
+from cl_nvrm.reproduce.conduct import chosen, plan_rows
+from cl_nvrm.reproduce.definition import SCORES
+from cl_nvrm.reproduce.outcome import published
+
+MADE_UP = '''"""Made up: clusters."""
+
+from cl_nvrm.reproduce.definition import Ordering, Row, Target
+
+TARGET = Target(
+    about="clusters that move",
+    source="nobody 2026",
+    runs=10,
+    spread="sem",
+    data="",
+    common="--benchmark toy:tasks=2,samples=64 --epochs 2",
+    rows=[
+        Row("naive", 50.0, 60.0, "--strategy naive", quick=True),
+        Row("ewc", 99.9, 0.01, "--strategy ewc", note="another network"),
+        Row("first task", 95.0, None, "--strategy naive", seeds=2, score="mean after task 1"),
+        Row("ewc, as theirs", 99.9, 0.01, "--strategy ewc:lambda=1", explains="ewc", note="their lambda"),
+    ],
+    orderings=[Ordering("first task", "naive"), Ordering("naive", "ewc", equal=True)],
+)
+'''
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    (folder / "made_up.py").write_text(MADE_UP)
+    monkeypatch.setattr(targets, "__path__", [*targets.__path__, str(folder)])
+    monkeypatch.chdir(tmp_path)
+    yield folder
+    import sys
+
+    for name in [name for name in sys.modules if name.startswith(f"{targets.__name__}.") and "hsu" not in name]:
+        sys.modules.pop(name)
+
+
+@pytest.mark.parametrize("name", listing.names())
+def test_the_rows_of_every_target_can_be_planned(name, tmp_path, monkeypatch):
+    """On the embedded digits, with the smallest networks; what is published lies within 0 and 100 %."""
+    from cl_nvrm.run.flags import parse
+    from cl_nvrm.spec import grammar
+
+    found = listing.target(name)
+    for row in found.rows:
+        assert row.score in SCORES and -100 <= row.mean <= 100
+        arguments = parse([*found.common.split(), *row.words.split()])
+        for text in arguments.strategy:
+            assert len(grammar.grid(text, arguments.flags)) == 1, "a row is one setting"
+        term = grammar.parse("benchmarks", arguments.benchmark)
+        assert term.name and arguments.trials == 1, "the target says how many seeds"
+
+
+def test_a_target_is_run_and_compared(made_up, capsys):
+    assert "made-up" in listing.names()
+    assert main(["made-up", "--jobs", "1", "--quiet", "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    rows = {row["row"]: row for row in found["rows"]}
+    assert len(rows["naive"]["ours"]) == 3 and len(rows["first task"]["ours"]) == 2
+    assert rows["naive"]["published"] == {"mean": 50.0, "deviation": pytest.approx(60 * 10**0.5), "runs": 10}
+    assert rows["naive"]["verdict"]["word"] == "agrees"
+    assert rows["first task"]["published"]["runs"] == 1
+    for row in rows.values():
+        assert row["verdict"]["difference"] == pytest.approx(
+            sum(row["ours"]) / len(row["ours"]) - row["published"]["mean"]
+        )
+    first, equal = found["orderings"]
+    assert first["holds"] == (first["difference"] > 0) and equal["holds"] == (abs(equal["difference"]) <= 1)
+    written = {path.name for path in Path("reports/reproduce/made-up").iterdir()}
+    assert written == {"runs", "table.md", "result.json", "figure.png", "figure.svg"}
+    text = Path("reports/reproduce/made-up/table.md").read_text()
+    assert "nobody 2026" in text and "another network" in text and "explains ewc: their lambda" in text
+    before = {p: p.stat().st_mtime_ns for p in Path("reports").rglob("runs/*.json")}
+    assert main(["made-up", "--jobs", "1", "--quiet"]) == 0
+    assert {p: p.stat().st_mtime_ns for p in Path("reports").rglob("runs/*.json")} == before
+    assert "of 3 rows agree" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_dry_run_says_how_long_each_row_takes_and_writes_nothing(made_up, tmp_path, capsys):
+    assert main(["made-up", "--dry-run", "--jobs", "1", "--seeds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "ewc, as theirs" in out and "2 of 2 to do, about" in out and "6 of 6 runs to do" in out
+    assert not (tmp_path / "reports").exists()
+
+
+def test_rows_can_be_chosen(made_up, tmp_path):
+    found = listing.target("made-up")
+    assert [row.name for row in chosen(found, pattern="EWC", quick=False, cut=0)] == ["ewc", "ewc, as theirs"]
+    assert [row.name for row in chosen(found, pattern="", quick=True, cut=0)] == ["naive"]
+    (cut,) = chosen(found, pattern="", quick=False, cut=1)
+    planned = plan_rows(found, [cut], 1, 1, tmp_path, [])
+    assert cut.name == "first task" and [spec.first_tasks for spec in planned.plan.specs] == [1]
+    with pytest.raises(UserError, match="--rows lwf --quick"):
+        chosen(found, pattern="lwf", quick=True, cut=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["made-upp"], "did you mean made-up"),
+        (["made-up", "hsu-split-mnist", "--out", "x"], "--out is for one target"),
+        (["made-up", "--cut", "0"], "at least 1"),
+        (["broken"], "target broken: SyntaxError"),
+        (["none"], "needs TARGET"),
+        (["twice"], "'naive' is there more than once"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(words, says, made_up, capsys):
+    (made_up / "broken.py").write_text("def (")
+    (made_up / "none.py").write_text("")
+    (made_up / "twice.py").write_text(MADE_UP.replace('Row("ewc", 99.9', 'Row("naive", 99.9'))
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("cl_nvrm: ") and says in err and err.count("\n") == 1
+
+
+def test_other_images_than_the_published_ones_are_refused(made_up, monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("CL_NVRM_DATA", raising=False)
+    assert main(["hsu-split-mnist", "--data-dir", str(tmp_path), "--rows", "Adam, task"]) == 3
+    assert "mnist" in capsys.readouterr().err
+
+
+def test_the_standard_deviation_behind_a_standard_error(made_up):
+    found = listing.target("made-up")
+    assert published(found, found.rows[1]).deviation == pytest.approx(0.01 * 10**0.5)
+    assert published(found, found.rows[2]).deviation is None
