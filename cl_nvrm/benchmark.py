@@ -67,10 +67,14 @@ class TaskData(Dataset[tuple[Tensor, int]]):
 
 
 class ShuffledBatches:
-    """A loader over one task without per-sample Python; each pass has the order that ``seed()`` then stands for."""
+    """A loader over one task without per-sample Python; each pass has the order that ``seed()`` then stands for.
+
+    ``unaugmented`` has the images of the last batch as they were before augmentation; None where there is none.
+    """
 
     def __init__(self, data: TaskData, size: int, seed: Callable[[], Seed]) -> None:
         self.data, self.size, self.seed = data, size, seed
+        self.unaugmented: Tensor | None = None
 
     def __len__(self) -> int:
         return -(-len(self.data) // self.size)
@@ -82,6 +86,7 @@ class ShuffledBatches:
         for index in _shuffled(len(self.data), seed).split(self.size, dim=-1):
             batch = self.data.gather(index)
             if self.data.augment is not None and draws is not None:
+                self.unaugmented = batch[0]
                 batch[0] = self.data.augment(batch[0], draws)
             yield batch
 
