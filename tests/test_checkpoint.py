@@ -45,6 +45,7 @@ def measured(result):
         ("si", {"optimizer": "psgd:variability=0.001", "lr": 0.05}),
         ("ewc", {"eval_every": 3}),
         ("er:balanced=true+nvrm", {"benchmark": f"{TASKS},heads=true"}),
+        ("derpp+si+nvrm", {}),
     ],
     ids=str,
 )

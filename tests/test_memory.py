@@ -14,6 +14,7 @@ from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.noise import Perturbation
+from cl_nvrm.plugins.der import DERPlugin
 from cl_nvrm.plugins.er import ERPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.memory import Reservoir
@@ -21,7 +22,7 @@ from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.spec import catalog
 
-KINDS = {"er": ERPlugin}
+KINDS = {"er": ERPlugin, "der": DERPlugin, "derpp": lambda *a, **k: DERPlugin(*a, beta=1.0, **k)}
 each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 
 
@@ -155,7 +156,9 @@ def test_experience_replay_equals_a_hand_written_loop_also_under_noise(train_toy
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", ["er:memory=0"])
+@pytest.mark.parametrize(
+    "strategy", ["er:memory=0", "der:memory=0", "derpp:memory=0", "der:alpha=0", "derpp:alpha=0,beta=0"]
+)
 def test_a_memory_that_is_never_asked_is_plain_training_bit_for_bit(toy_bits, strategy):
     assert toy_bits(strategy) == toy_bits("naive") != toy_bits(strategy.partition(":")[0])
 

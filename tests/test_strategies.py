@@ -16,7 +16,7 @@ PAIRS = ["+".join(pair) for pair in itertools.combinations([n for n in NAMES if 
 REFUSED = {
     "+".join(sorted((sam, other)))
     for sam in ("sam", "asam")
-    for other in ("feature-distillation", "jacobian", "lwf", "nsr")
+    for other in ("der", "derpp", "feature-distillation", "jacobian", "lwf", "nsr")
 }
 
 # Of the pairs, a ring through all names is always tried; the others are slow.
