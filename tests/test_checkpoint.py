@@ -46,6 +46,7 @@ def measured(result):
         ("ewc", {"eval_every": 3}),
         ("er:balanced=true+nvrm", {"benchmark": f"{TASKS},heads=true"}),
         ("derpp+si+nvrm", {}),
+        ("er-ace", {}),
     ],
     ids=str,
 )

@@ -16,13 +16,14 @@ from cl_nvrm.models.mlp import MLP
 from cl_nvrm.noise import Perturbation
 from cl_nvrm.plugins.der import DERPlugin
 from cl_nvrm.plugins.er import ERPlugin
+from cl_nvrm.plugins.er_ace import ERACEPlugin
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.memory import Reservoir
 from cl_nvrm.plugins.nvrm import NVRMPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.spec import catalog
 
-KINDS = {"er": ERPlugin, "der": DERPlugin, "derpp": lambda *a, **k: DERPlugin(*a, beta=1.0, **k)}
+KINDS = {"er": ERPlugin, "er-ace": ERACEPlugin, "der": DERPlugin, "derpp": lambda *a, **k: DERPlugin(*a, beta=1.0, **k)}
 each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 
 
