@@ -66,6 +66,26 @@ class TaskData(Dataset[tuple[Tensor, int]]):
             yield self.gather(index)
 
 
+class Merged(TaskData):
+    """The samples of several TaskData, one after the other, each with its own task label; augmented as the first."""
+
+    def __init__(self, parts: Sequence[TaskData]) -> None:
+        self.parts, self.task, self.augment = tuple(parts), parts[0].task, parts[0].augment
+        self.targets = [label for part in parts for label in part.targets]
+        self.starts = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
+
+    def gather(self, index: Tensor) -> Batch:
+        """Return the samples at ``index`` (m,) as one batch."""
+        index = index.cpu()
+        owner = torch.bucketize(index, self.starts[1:], right=True)
+        order = owner.argsort(stable=True)
+        chosen = (index - self.starts[owner])[order].split(owner.bincount(minlength=len(self.parts)).tolist())
+        batches = [part.gather(own) for part, own in zip(self.parts, chosen, strict=True) if len(own)]
+        back = order.argsort()
+        columns = (torch.cat(column) for column in zip(*batches, strict=True))
+        return [column.index_select(0, back.to(column.device)) for column in columns]
+
+
 class ShuffledBatches:
     """A loader over one task without per-sample Python; each pass has the order that ``seed()`` then stands for.
 

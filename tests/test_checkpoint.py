@@ -47,6 +47,7 @@ def measured(result):
         ("er:balanced=true+nvrm", {"benchmark": f"{TASKS},heads=true"}),
         ("derpp+si+nvrm", {}),
         ("er-ace", {}),
+        ("replay:mix=concatenated", {"benchmark": f"{TASKS},heads=true"}),
     ],
     ids=str,
 )

@@ -143,6 +143,7 @@ class Rehearsal(SupervisedPlugin):
         self.batch = batch
         self.diagnostics: dict[str, int] = {}
         self._new: Samples = {}  # the batch of this iteration, before anything joined it
+        self._loader: ShuffledBatches | None = None  # of this epoch, where it is one that may augment
 
     def joining(self, strategy: Any) -> Samples | None:
         """Return what joins the batch, if anything does."""
@@ -152,13 +153,16 @@ class Rehearsal(SupervisedPlugin):
         """Return what the memory is shown of this iteration's batch."""
         return self._new
 
+    def before_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Note what batches come from."""
+        self._loader = strategy.dataloader if isinstance(strategy.dataloader, ShuffledBatches) else None
+
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """Note the new batch and have samples join it, the first plug-in of this kind for all of them."""
         plugins = [plugin for plugin in strategy.plugins if isinstance(plugin, Rehearsal)]
         if plugins[0] is not self:
             return
-        loader = strategy.dataloader
-        before = loader.unaugmented if isinstance(loader, ShuffledBatches) else None
+        before = None if self._loader is None else self._loader.unaugmented
         x = strategy.mb_x if before is None else before.to(strategy.device)
         for plugin in plugins:
             plugin._new = {"x": x, "y": strategy.mb_y, "task": strategy.mb_task_id}
@@ -175,14 +179,14 @@ class Rehearsal(SupervisedPlugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Record how large the memory is."""
+        self._loader = None  # of no use until the next task, nor in a checkpoint
         self.diagnostics = {"memory_samples": len(self.memory), "memory_bytes": self.memory.nbytes}
 
     def draw(self, strategy: Any) -> Samples | None:
         """Draw samples from memory, augmented as the task is; None while there are none."""
         drawn = self.memory.draw(self.batch or len(self._new["y"]))
-        loader = strategy.dataloader
-        if drawn is not None and isinstance(loader, ShuffledBatches) and loader.data.augment is not None:
-            drawn["x"] = loader.data.augment(drawn["x"], self.memory.generator)
+        if drawn is not None and self._loader is not None and self._loader.data.augment is not None:
+            drawn["x"] = self._loader.data.augment(drawn["x"], self.memory.generator)
         return drawn
 
 
