@@ -121,10 +121,14 @@ class Merged(TaskData):
 
 
 class ShuffledBatches:
-    """A loader over one task without per-sample Python; each pass has the order that ``seed()`` then stands for."""
+    """A loader over one task without per-sample Python; each pass has the order that ``seed()`` then stands for.
+
+    ``unaugmented`` has the images of the last batch as they were before augmentation; None where there is none.
+    """
 
     def __init__(self, data: TaskData, size: int, seed: Callable[[], Seed]) -> None:
         self.data, self.size, self.seed = data, size, seed
+        self.unaugmented: Tensor | None = None
 
     def __len__(self) -> int:
         return -(-(self.data.epoch_samples or len(self.data)) // self.size)
@@ -137,6 +141,7 @@ class ShuffledBatches:
         for index in order.split(self.size, dim=-1):
             batch = self.data.gather(index)
             if self.data.augment is not None and draws is not None:
+                self.unaugmented = batch[0]
                 batch[0] = self.data.augment(batch[0], draws)
             yield batch
 
