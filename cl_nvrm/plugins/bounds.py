@@ -7,6 +7,7 @@ not what makes the difference, both take as many of them as the others do.
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.models.utils import is_multi_task_module
 
@@ -16,6 +17,41 @@ from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.mas import MASPlugin
 
 Steps = Literal["same", "epochs"]
+
+
+class ScratchPlugin(SupervisedPlugin):
+    """Starts each task but the first with new weights and a new optimizer: what the task's data alone can teach.
+
+    Accuracy on a task just learned is what plasticity can be measured by; on earlier tasks, that of a network which has
+    never seen them. The weights are drawn from a state of their own. UserError if some weight belongs to a module
+    without ``reset_parameters``.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        super().__init__()
+        self.seed, self.tasks = seed, 0
+
+    def before_training(self, strategy: Any, **kwargs: Any) -> None:
+        """Refuse networks that cannot be made anew."""
+        for name, module in strategy.model.named_modules():
+            own = next(module.parameters(recurse=False), None)
+            if own is not None and not hasattr(module, "reset_parameters"):
+                raise UserError(f"scratch cannot draw the weights of {name or type(module).__name__} anew")
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Draw all weights anew, and forget what the optimizer knows of the old ones."""
+        if self.tasks:
+            device = next(strategy.model.parameters()).device
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(self.seed + self.tasks)
+                for module in strategy.model.modules():
+                    if hasattr(module, "reset_parameters"):
+                        module.reset_parameters()
+            for module in strategy.model.modules():
+                if hasattr(module, "constrain"):
+                    module.constrain()
+            strategy.optimizer.state.clear()
+        self.tasks += 1
 
 
 class MoreDataPlugin(SupervisedPlugin):
