@@ -11,7 +11,17 @@ from torch.nn.functional import cross_entropy
 from cl_nvrm.spec import catalog
 
 CIFAR = (3, 32, 32)
-OWN = {"mobilenetv2", "resnet18", "resnet34", "small-alexnet", "small-cnn", "small-inception", "vgg16"}
+OWN = {
+    "mobilenetv2",
+    "nine-layer-cnn",
+    "resnet18",
+    "resnet32",
+    "resnet34",
+    "small-alexnet",
+    "small-cnn",
+    "small-inception",
+    "vgg16",
+}
 NAMES = sorted(OWN.union(catalog.names("models")) - {"mlp"})
 
 
@@ -96,10 +106,17 @@ MOBILENET = (
     + linear(1280, 10)
 )
 SMALL = (conv(3, 32) + 32) + (conv(32, 64) + 64) + (conv(64, 128) + 128) + linear(128 * 4 * 4, 256) + linear(256, 10)
+STAGES = ((16, 16), (16, 32), (32, 64))
+RESNET32 = conv_bn(3, 16) + sum(conv_bn(i, o) + 9 * conv_bn(o, o) + (i != o) * conv_bn(i, o, 1) for i, o in STAGES)
+RESNET32 += linear(64, 10)
+NINE_CHANNELS = (3, 128, 128, 128, 256, 256, 256, 512, 256, 128)
+NINE = sum(conv_bn(i, o) + o for i, o in pairwise(NINE_CHANNELS)) + linear(128, 10)  # biases, too
 
 COUNTS = [
     ("resnet18", {}, resnet(2, 2, 2, 2), 11_173_962),
     ("resnet34", {}, resnet(3, 4, 6, 3), 21_282_122),
+    ("resnet32", {}, RESNET32, 466_906),
+    ("nine-layer-cnn", {}, NINE, 4_434_570),
     ("vgg16", {}, VGG_CONVOLUTIONS + 2 * linear(512, 512) + linear(512, 10), 15_253_578),
     ("vgg16", {"classifier": "single"}, VGG_CONVOLUTIONS + linear(512, 10), 14_728_266),
     ("mobilenetv2", {}, MOBILENET, 2_296_922),
@@ -184,6 +201,12 @@ def test_other_images_of_at_least_8_pixels_fit(name, shape):
     assert model(images(shape).to("meta")).shape == (2, 10)
 
 
+def test_mnist_fits_the_nine_layer_cnn():
+    with torch.device("meta"):
+        model = build("nine-layer-cnn", (1, 28, 28))
+    assert model(images((1, 28, 28)).to("meta")).shape == (2, 10)
+
+
 def test_larger_images_fit_vgg16():
     with torch.device("meta"):
         model = build("vgg16", (1, 70, 48))
@@ -197,6 +220,8 @@ REFUSED = [
     ("small-alexnet", {"shape": (1, 7, 8)}, "small-alexnet needs images of at least 8x8 pixels, got 7x8"),
     ("small-inception", {"shape": (1, 8, 7)}, "small-inception needs images of at least 8x8 pixels, got 8x7"),
     ("small-cnn", {"shape": (1, 8, 7)}, "small-cnn needs images of at least 8x8 pixels, got 8x7"),
+    ("nine-layer-cnn", {"shape": (1, 28, 27)}, "nine-layer-cnn needs images of at least 28x28 pixels, got 28x27"),
+    ("nine-layer-cnn", {"width": 0}, "width must be at least 1, got 0"),
     ("vgg16", {"shape": (1, 28, 28)}, "VGG-16 needs images of at least 32x32 pixels, got 28x28"),
     ("vgg16", {"classifier": "double"}, "classifier must be one of paper, single, got 'double'"),
     ("resnet18", {"width": 0}, "width must be at least 1, got 0"),

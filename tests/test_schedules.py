@@ -41,6 +41,18 @@ def test_the_cosine_is_half_way_down_half_way_through():
     assert made("cosine")(0.5) == pytest.approx(0.5)
 
 
+def test_the_linear_one_stays_for_80_of_200_epochs_and_then_falls_by_equal_steps():
+    rates = [made("linear:start=0.4")(epoch / 200) for epoch in range(200)]
+    assert rates[:81] == [1.0] * 81
+    assert rates[80:] == pytest.approx([(200 - epoch) / 120 for epoch in range(80, 200)])
+
+
+@pytest.mark.parametrize("text", ["linear:start=1", "linear:start=-0.1"])
+def test_a_line_that_starts_at_no_share_is_refused(text):
+    with pytest.raises(UserError, match="start must lie within 0 and 1"):
+        made(text)
+
+
 @pytest.mark.parametrize("text", ["steps:drops=-1", "steps:factor=0", "steps:factor=2", "step"])
 def test_schedules_that_make_no_sense_are_refused(text):
     with pytest.raises(UserError, match=r"steps|step"):

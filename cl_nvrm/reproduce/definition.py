@@ -77,5 +77,6 @@ SCORES: dict[str, Score] = {
     "backward transfer": Score(metrics.backward_transfer),
     "last ten epochs": Score(metrics.late_accuracy),
     "training accuracy": Score(lambda result: result.curves[TRAINING][-1]),
+    "validated accuracy": Score(metrics.validated_accuracy),
     **{f"mean after task {number}": _after_task(number) for number in range(1, 21)},
 }
