@@ -1,6 +1,7 @@
 """Dark experience replay: samples from memory keep the logits they had when they were shown (Buzzega et al. 2020).
 
-The default alpha is the paper's for Permuted MNIST with a memory of 200 (with 0.5 for Rotated MNIST).
+The default alpha is the paper's for Permuted MNIST with a memory of 200 (with 0.5 for Rotated MNIST). Where
+classes are added to one output layer, it needs ``outputs=all``, as in the paper: no logit was kept for what came later.
 """
 
 from typing import TYPE_CHECKING

@@ -8,7 +8,9 @@ from avalanche.core import SupervisedPlugin
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.errors import UserError
+from cl_nvrm.models.mlp import MLP
 from cl_nvrm.noise import Perturbation
 from cl_nvrm.plugins.der import MASKED, DERPlugin, mean_square
 from cl_nvrm.plugins.er import ERPlugin
@@ -190,3 +192,36 @@ def test_with_clean_penalties_it_is_taken_at_the_clean_weights(train_toy):
 def test_strengths_that_are_none_are_refused(setting, value):
     with pytest.raises(UserError, match=f"{setting} must be a finite number of at least 0"):
         DERPlugin(**{setting: value})
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_outputs_that_came_later_are_held_by_nothing(train_toy, grows):
+    """And those that were there from the start are, by what they said of the sample then."""
+    draws = torch.Generator().manual_seed(0)
+    data = [TaskData(torch.randn(96, 6, generator=draws), torch.arange(96) % 2 + first) for first in (0, 2)]
+
+    class Growing(MLP):
+        seen = 2
+
+        def forward(self, x, task=0):
+            return super().forward(x, task)[:, : self.seen]
+
+    class Grow(SupervisedPlugin):
+        def before_training_exp(self, strategy, **kwargs):
+            strategy.model.seen = 4 if not grows or strategy.experience.current_experience else 2
+
+    class Pull(SupervisedPlugin):
+        """What DER pulls at the weights of the last two outputs."""
+
+        def before_backward(self, strategy, **kwargs):
+            drawn = plugin.memory.draw(100)
+            if drawn is not None and strategy.experience.current_experience and not pulls:
+                old = drawn["y"] < 2
+                logits = strategy.model(drawn["x"][old])
+                term = mean_square(logits, drawn["logits"][old], drawn["outputs"][old])
+                pulls.append(torch.autograd.grad(term, strategy.model.heads[0].weight)[0][2:])
+
+    pulls, plugin = [], DERPlugin(50)
+    benchmark = Benchmark("class-incremental", data, data, lambda: Growing(6, 4, width=8), 0.25)
+    train_toy([plugin, Grow(), Pull()], benchmark=benchmark, optimizer=sgd)
+    assert bool(pulls[0].any()) == (not grows)

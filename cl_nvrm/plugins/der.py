@@ -25,8 +25,10 @@ class DERPlugin(Rehearsal, LossTerm):
 
     Both are ≥ 0; a term whose factor is 0 draws nothing. The logits kept are those of the pass that trained on the
     sample, at the weights of that step, under NVRM with its noise. The mean is over all samples and outputs that were
-    there when the logits were kept: a network may have grown, and a masked output says nothing. Each sample goes
-    through the head of its own task, in a pass of its own in training mode, which moves running statistics.
+    there when the logits were kept: a network may have grown, and a masked output says nothing. Nothing keeps outputs
+    that came later from winning on old samples, so in class-incremental learning DER (not DER++) needs all outputs
+    from the start, as in the paper. Each sample goes through the head of its own task, in a pass of its own in
+    training mode, which moves running statistics.
 
     As a ``LossTerm`` it is a penalty, no part of the data's loss: SI does not see its gradient, SAM refuses it, and
     NVRM's ``penalty_at=clean`` takes it at the clean weights.
