@@ -11,6 +11,10 @@ _MNIST = "--data mnist --trials 10"
 _PERMUTED = ("naive", "nvrm", "ewc:lambda=30", "ewc:lambda=30+nvrm", "ewc", "ewc+nvrm", "si")
 _SPLIT = ("naive", "nvrm", "nvrm:variability=0.01", "ewc", "ewc:lambda=10000", "ewc:lambda=10000+nvrm", "si:c=1000")
 _TUNED = ("naive", "nvrm", "ewc", "ewc+nvrm", "si", "si+nvrm")
+# Network, images and recipe of Hsu et al. 2018; all outputs from the start, as experience replay of logits needs them.
+_CLASSES = "split-mnist:scenario=class,outputs=all,width=400,pad=32,fresh_optimizer=false"
+_BESIDE = ("naive", "ewc:lambda=1200,fisher=predicted,samples=0", "si:c=600,clamp=none", "mas", "lwf")
+_MEMORY = ("replay:memory=1100", "er:memory=1100", "er-ace:memory=1100", "der:memory=1100", "derpp:memory=1100")
 _SMOKE = "--data digits --trials 2 --benchmark"
 _SMALL_PERMUTED = "permuted-mnist:subset=512,width=16,tasks=2"
 _SMALL_SPLIT = "split-mnist:subset=1000,width=16"
@@ -43,6 +47,20 @@ STUDIES = {
         "And of the first of five pairs of digits, each with a head of its own?",
         parts=_scales(part("mnist", f"--benchmark split-mnist {_MNIST}", *_SPLIT), _SMALL_SPLIT, "naive", "nvrm"),
         store="forgetting-split-mnist/runs",
+    ),
+    "class-incremental": Study(
+        "Which methods keep ten digits apart that come in pairs?",
+        parts=_scales(
+            part(
+                "mnist",
+                f"--benchmark {_CLASSES} --data mnist --trials 3 --epochs 4 --batch-size 128",
+                *(*_BESIDE, *_MEMORY, "cumulative", "joint"),
+            ),
+            f"{_SMALL_SPLIT},scenario=class",
+            *("naive", "er", "joint"),
+        ),
+        store="class-incremental/runs",
+        tables=True,
     ),
     "frontier-permuted": Study(
         "What does each method keep, against how well it learns, on permuted tasks?",
