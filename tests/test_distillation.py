@@ -325,3 +325,10 @@ def test_networks_without_features_are_refused_before_training(train_toy):
     with pytest.raises(UserError, match="no linear layer"):
         train_toy([FeatureDistillationPlugin(), Never()], model=no_linear)
     train_toy([LwFPlugin()], model=no_linear)
+
+
+@each_kind
+def test_the_size_of_the_teacher_is_recorded(train_toy, make):
+    plugin = make()
+    train_toy([plugin], model=with_batch_norm())
+    assert plugin.diagnostics == {"memory_bytes": 4 * (20 * 16 + 16 + 4 * 16 + 16 * 4 + 4) + 8}
