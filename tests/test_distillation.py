@@ -356,3 +356,10 @@ def test_a_softmax_over_all_outputs_keeps_those_of_new_classes_down():
     assert float(term.detach()) == pytest.approx((told * np.log(told / asked)).sum() / 6, rel=1e-4)
     term.backward()
     assert (model.heads[0].bias.grad > 0).tolist() == [False, False, True, True]
+
+
+@each_kind
+def test_the_size_of_the_teacher_is_recorded(train_toy, make):
+    plugin = make()
+    train_toy([plugin], model=with_batch_norm())
+    assert plugin.diagnostics == {"memory_bytes": 4 * (20 * 16 + 16 + 4 * 16 + 16 * 4 + 4) + 8}

@@ -44,6 +44,7 @@ class Distillation(LossTerm):
             raise UserError(f"alpha must be a finite number of at least 0, got {alpha}")
         self.alpha = alpha
         self.weights: dict[str, Tensor] = {}  # the teacher's, buffers included
+        self.diagnostics: dict[str, int] = {}
         self.seen: dict[int, list[int]] = {}  # by task label, the classes the teacher has learned
         # Modules and hooks live no longer than a task, so that between tasks a checkpoint can be made.
         self._teacher: nn.Module | None = None
@@ -89,6 +90,7 @@ class Distillation(LossTerm):
         """Keep the clean weights for the next teacher, and note what it has learned by now."""
         if self.alpha:
             self.weights = {name: t.detach().clone() for name, t in strategy.model.state_dict().items()}
+            self.diagnostics = {"memory_bytes": sum(t.nbytes for t in self.weights.values())}
             for label in strategy.experience.task_labels:
                 classes = {*self.seen.get(label, []), *strategy.experience.classes_in_this_experience}
                 self.seen[label] = sorted(classes)
