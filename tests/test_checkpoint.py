@@ -44,6 +44,10 @@ def measured(result):
         ("nvrm", {"optimizer": "nvrm-sgd:momentum=0.9", "lr": 0.05, "strategy": "naive"}),
         ("si", {"optimizer": "psgd:variability=0.001", "lr": 0.05}),
         ("ewc", {"eval_every": 3}),
+        ("er:balanced=true+nvrm", {"benchmark": f"{TASKS},heads=true"}),
+        ("derpp+si+nvrm", {}),
+        ("er-ace", {}),
+        ("replay:mix=concatenated", {"benchmark": f"{TASKS},heads=true"}),
     ],
     ids=str,
 )

@@ -113,7 +113,7 @@ def test_the_words_of_the_other_verbs_are_known(command, parse_only):
 def test_the_commands_are_found():
     assert MAIN in RUNS and len(RUNS) >= 10
     assert {shlex.split(command)[2] for command in COMMANDS} == {
-        f"cl_nvrm.{verb}" for verb in ("run", "report", "study", "perturb", "calibrate", "bench")
+        f"cl_nvrm.{verb}" for verb in ("run", "report", "study", "reproduce", "perturb", "calibrate", "bench")
     }
     for page in ("README.md", "cl_nvrm/run/README.md", "strategies/README.md", "reports/README.md"):
         assert commands_of(TEXTS[page]), page

@@ -1,6 +1,7 @@
 """Replay and A-GEM: what is remembered, how much of it, and that the projection does what it says."""
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.training.plugins import GDumbPlugin
 
+from cl_nvrm.benchmark import Benchmark, Merged, TaskData
 from cl_nvrm.errors import UserError
+from cl_nvrm.models.mlp import MLP
 from cl_nvrm.optim.nvrm_adam import NVRMAdam
 from cl_nvrm.optim.nvrm_sgd import NVRMSGD
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.nvrm import NVRMPlugin
-from cl_nvrm.plugins.rehearsal import AGEMPlugin, ReplayPlugin
+from cl_nvrm.plugins.rehearsal import AGEMPlugin, NaiveRehearsalPlugin, ReplayPlugin
 from cl_nvrm.plugins.si import SIPlugin
 from cl_nvrm.spec import catalog
 from cl_nvrm.training.train import run_one
@@ -309,3 +312,93 @@ def test_gdumb_leaves_the_heads_of_earlier_tasks_untrained(train_toy):
 def test_sizes_below_one_are_refused(make):
     with pytest.raises(UserError, match="must be at least 1"):
         make()
+
+
+class Epochs(SupervisedPlugin):
+    """The samples of every epoch, and the sizes of its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.shown, self.sizes = [], []
+
+    def before_training_epoch(self, strategy, **kwargs):
+        self.shown.append([])
+        self.sizes.append([])
+
+    def before_forward(self, strategy, **kwargs):
+        self.sizes[-1].append(len(strategy.mb_y))
+        self.shown[-1] += [
+            (x.numpy().tobytes(), int(y), int(t))
+            for x, y, t in zip(strategy.mb_x, strategy.mb_y, strategy.mb_task_id, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_concatenated_shows_each_new_sample_once_and_the_memory_as_often_as_it_fits(train_toy, heads):
+    benchmark = catalog.maker("benchmarks", "toy")(tasks=3, samples=128, heads=heads, seed=0)
+    epochs, plugin = Epochs(), NaiveRehearsalPlugin(50)
+    train_toy([plugin, epochs], benchmark=benchmark, epochs=2)
+    new = [
+        Counter((x.numpy().tobytes(), int(y), task.task) for x, y in zip(task.images, task.labels, strict=True))
+        for task in benchmark.train
+    ]
+    assert epochs.sizes == [[32] * 4] * 2 + [[32] * 7 + [4]] * 4  # 128 + 2 · 50, and 128 + 2 · (25 + 25)
+    for number, shown in enumerate(epochs.shown):
+        task = number // 2
+        assert Counter(shown) & new[task] == new[task]
+        old = Counter(shown) - new[task]
+        assert set(old.values()) <= {2} and len(old) == (0, 50, 50)[task]
+        assert all(any(sample in before for before in new[:task]) for sample in old)
+    assert epochs.shown[2] != epochs.shown[3]  # shuffled anew
+    assert [len(labels) for _, labels, _ in plugin.tasks] == [16, 16, 16]
+    assert plugin.diagnostics == {"memory_samples": 48, "memory_bytes": 48 * (20 * 4 + 8 + 8)}
+
+
+def test_a_memory_larger_than_the_task_is_shown_once(train_toy):
+    epochs = Epochs()
+    train_toy([NaiveRehearsalPlugin(1000), epochs])
+    assert len(epochs.shown[1]) == 128 + 128
+
+
+@pytest.mark.parametrize("benchmark", ["toy:tasks=1,samples=128", "toy:tasks=1,samples=128,heads=true"])
+def test_concatenated_trains_the_first_task_plainly_and_forgets_less(toy_bits, toy_spec, benchmark):
+    assert toy_bits("replay:mix=concatenated", benchmark=benchmark) == toy_bits("naive", benchmark=benchmark)
+    two = benchmark.replace("tasks=1", "tasks=2")
+    plain, kept = (
+        run_one(toy_spec(s, benchmark=two, epochs=4), threads=1) for s in ("naive", "replay:mix=concatenated")
+    )
+    assert kept.accuracy[-1][0] > plain.accuracy[-1][0]
+
+
+def test_samples_from_memory_are_augmented_as_new_ones_are(train_toy):
+    draws = torch.Generator().manual_seed(0)
+    data = TaskData(torch.rand(64, 6, generator=draws), torch.arange(64) % 2, augment=lambda x, generator: x + 100.0)
+    epochs, plugin = Epochs(), NaiveRehearsalPlugin(30)
+    train_toy([plugin, epochs], benchmark=Benchmark("toy", [data] * 2, [data] * 2, lambda: MLP(6, 2, width=4), 0.5))
+    assert float(torch.cat([x for x, *_ in plugin.tasks]).max()) < 1
+    assert all(np.frombuffer(x, dtype=np.float32).min() >= 100 for x, *_ in epochs.shown[1])
+
+
+def test_concatenated_needs_the_benchmarks_own_batches(train_toy):
+    plugins = [ReplayPlugin(50), NaiveRehearsalPlugin(50)]
+    with pytest.raises(UserError, match="mix=concatenated needs the benchmark's own batches"):
+        train_toy(plugins)
+
+
+def test_several_tasks_merged_are_gathered_in_the_order_asked_for():
+    x = torch.arange(10.0)[:, None]
+    other = TaskData(x + 100, torch.tensor([5, 6]), rows=torch.tensor([3, 1]), task=7)
+    merged = Merged([TaskData(x, torch.arange(10)), other])
+    images, labels, tasks = merged.gather(torch.tensor([11, 0, 10, 9, 0]))
+    assert images.flatten().tolist() == [101, 0, 103, 9, 0]
+    assert labels.tolist() == [6, 0, 5, 9, 0] and tasks.tolist() == [7, 0, 7, 0, 0]
+    assert len(merged) == 12 and merged[10][1] == 5
+    assert torch.cat([batch[0] for batch in merged.batches(5)]).flatten().tolist() == [*range(10), 103, 101]
+
+
+@pytest.mark.parametrize(("make", "size"), [(ReplayPlugin, 50), (AGEMPlugin, 100)], ids=["replay", "agem"])
+def test_the_size_of_the_memory_is_recorded(train_toy, make, size):
+    plugin = make(50)
+    train_toy([plugin])
+    assert plugin.diagnostics["memory_samples"] == size
+    assert plugin.diagnostics["memory_bytes"] == size * (20 * 4 + 8 + 8)

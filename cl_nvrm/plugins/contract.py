@@ -22,6 +22,9 @@ class Plugin(Protocol):
     reads_data_gradient: bool
     """Whether it reads ``p.grad`` in ``after_backward`` as the data's gradient, which loss terms then stay out of."""
 
+    def rearrange(self, benchmark: Any) -> Any:
+        """Return the ``Benchmark`` to train on instead, with as many tasks; asked once, before the network is built."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint has to keep; without it, that is all its attributes, which must be plain."""
 

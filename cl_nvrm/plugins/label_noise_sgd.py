@@ -103,7 +103,7 @@ class LabelNoisePlugin(SupervisedPlugin):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """See to it that the training that follows has the noisy criterion, and that it goes whatever happens."""
-        forms = {p.loss: p for p in strategy.plugins if isinstance(p, LabelNoisePlugin) and p._active}
+        forms = {p.loss: p for p in strategy.plugins if isinstance(p, LabelNoisePlugin) and p.active}
         if self is next(iter(forms.values()), None):
             around_task(
                 strategy, self, lambda: _noisy_labels(strategy, forms.get("cross-entropy"), forms.get("squared"))
@@ -115,7 +115,7 @@ class LabelNoisePlugin(SupervisedPlugin):
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Noise off; RuntimeError if the loss never came by."""
-        unseen = self._on and self._noise is None and self._active
+        unseen = self._on and self._noise is None and self.active
         self._on, self._noise = False, None
         if unseen:
             raise RuntimeError("this strategy's loss does not hold the outputs against mb_y: no label noise in it")
@@ -127,7 +127,8 @@ class LabelNoisePlugin(SupervisedPlugin):
             self.diagnostics = {"implicit_regulariser": measured if trials_of(strategy) else measured[0]}
 
     @property
-    def _active(self) -> bool:
+    def active(self) -> bool:
+        """Whether the loss is another than without it."""
         return self.loss == "squared" or self.rate > 0
 
     def _replace(self, labels: Tensor, classes: int) -> Tensor:

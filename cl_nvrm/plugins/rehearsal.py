@@ -1,24 +1,29 @@
-"""Rehearsal: Avalanche's replay and A-GEM, made to mind their neighbours.
+"""Rehearsal: Avalanche's replay and A-GEM, made to mind their neighbours, and naive rehearsal.
 
 Rolnick et al., "Experience replay for continual learning", NeurIPS 2019 (arXiv 1811.11682); Chaudhry et al., "Efficient
 lifelong learning with A-GEM", ICLR 2019 (arXiv 1812.00420), eq. 11: where the gradient g of the batch and the gradient
 g_ref of a batch from memory disagree, g·g_ref < 0, the step takes g - (g·g_ref / g_ref·g_ref) g_ref.
 
-What is remembered are training samples. Both hold Avalanche's data sets, which are not plain values: a run with them
+What is remembered are training samples. Avalanche's two hold its data sets, which are not plain values: a run with them
 that is stopped starts over.
+
+Naive rehearsal: Hsu et al., "Re-evaluating continual learning scenarios", 2018 (arXiv 1810.12488).
 """
 
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
+from avalanche.core import SupervisedPlugin
 from avalanche.models import avalanche_forward
 from avalanche.training.plugins import AGEMPlugin as AvalancheAGEM
 from avalanche.training.plugins import ReplayPlugin as AvalancheReplay
 from torch import Tensor
 
+from cl_nvrm.benchmark import Merged, ShuffledBatches, TaskData
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.gradients import add_kept, keep
 
@@ -57,6 +62,7 @@ class ReplayPlugin(AvalancheReplay):
         if memory < 1:
             raise UserError(f"memory must be at least 1 sample, got {memory}")
         super().__init__(mem_size=memory)
+        self.diagnostics: dict[str, int] = {}
         self._own = OwnRandomness(seed)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -68,6 +74,55 @@ class ReplayPlugin(AvalancheReplay):
         """Make room for the task's samples."""
         with self._own.drawn_from():
             self.storage_policy.post_adapt(strategy, strategy.experience)
+        self.diagnostics = _footprint(self.storage_policy.buffer_datasets)
+
+
+class NaiveRehearsalPlugin(SupervisedPlugin):
+    """Trains each task on its data and the memory together, shuffled into batches of the usual size (Hsu et al. 2018).
+
+    The memory is repeated as often as ``memory`` goes into the task's samples, at least once, so that old and new come
+    about as often and an epoch has about twice the steps. After a task, ``memory`` ≥ 1 samples are kept in equal parts
+    of all tasks so far, rounded down, chosen by ``seed``. They are augmented as the new task's are. Heads of earlier
+    tasks stay frozen where the network freezes them.
+
+    UserError if ``memory`` is smaller than the number of tasks, or if batches do not come from tensors.
+    """
+
+    def __init__(self, memory: int = 200, *, seed: int = 0) -> None:
+        super().__init__()
+        if memory < 1:
+            raise UserError(f"memory must be at least 1 sample, got {memory}")
+        self.memory = memory
+        self.tasks: list[list[Tensor]] = []  # of each: inputs, labels and task labels of what is kept, at random order
+        self.diagnostics: dict[str, int] = {}
+        self._generator = torch.Generator().manual_seed(seed)
+        self._new: TaskData | None = None  # the task's own data
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Join the memory to the task's data."""
+        _refuse_too_few("memory", self.memory, strategy.experience, len(self.tasks))
+        loader = strategy.dataloader
+        if not isinstance(loader, ShuffledBatches):
+            raise UserError(
+                "mix=concatenated needs the benchmark's own batches, which another plug-in changes; take halves"
+            )
+        self._new = loader.data
+        if self.tasks:
+            times = max(len(self._new) // self.memory, 1)
+            strategy.dataloader = joined = copy(loader)
+            joined.data = Merged([self._new, *(_repeated(kept, times) for kept in self.tasks)])
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Make room for the task's samples."""
+        if self._new is not None:
+            share = self.memory // (len(self.tasks) + 1)
+            chosen = torch.randperm(len(self._new), generator=self._generator)[:share]
+            kept = [[column[:share].clone() for column in task] for task in self.tasks]
+            self.tasks, self._new = [*kept, self._new.gather(chosen)], None
+        self.diagnostics = {
+            "memory_samples": sum(len(labels) for _, labels, _ in self.tasks),
+            "memory_bytes": sum(column.nbytes for task in self.tasks for column in task),
+        }
 
 
 class AGEMPlugin(AvalancheAGEM):
@@ -148,7 +203,20 @@ class AGEMPlugin(AvalancheAGEM):
         """Remember samples of the task, and record the share of steps that were projected."""
         with self._own.drawn_from():
             super().after_training_exp(strategy, **kwargs)
-        self.diagnostics = {"projected": self._projected / max(self._steps, 1)}
+        self.diagnostics = {"projected": self._projected / max(self._steps, 1), **_footprint(self.buffers)}
+
+
+def _repeated(kept: list[Tensor], times: int) -> TaskData:
+    """Samples of one task, each ``times`` times, without copying them."""
+    x, labels, task = kept
+    rows = torch.arange(len(labels), device=labels.device).repeat(times)
+    return TaskData(x, labels.repeat(times), rows=rows, task=int(task[0]))
+
+
+def _footprint(groups: Iterable[Any]) -> dict[str, int]:
+    """How many samples Avalanche's data sets stand for, and the bytes of their inputs and both labels."""
+    sizes = [(len(group), group[0][0].nbytes + 16) for group in groups if len(group)]
+    return {"memory_samples": sum(n for n, _ in sizes), "memory_bytes": sum(n * each for n, each in sizes)}
 
 
 def _dense(gradient: Tensor | None, weight: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ after_task, task, accuracy (in [0, 1]; tasks count from 1).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from textwrap import fill
 
 import numpy as np
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cl_nvrm.analysis import frontier as frontiers
+from cl_nvrm.analysis.bounds import BOUNDS
 from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy
@@ -221,6 +223,9 @@ def _per_run(runs: pd.DataFrame, metric) -> pd.DataFrame:  # type: ignore[no-unt
 def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks learned") -> Figure:
     """One curve a strategy; with more than a panel can hold, one panel a family."""
     trials = int(curves.groupby("strategy").seed.nunique().max())
+    methods = curves[~curves.family.isin(BOUNDS)]
+    bounds = curves[curves.family.isin(BOUNDS)] if len(methods) else curves[:0]
+    curves = methods if len(methods) else curves
     panels = (
         list(curves.groupby("family", sort=False)) if curves.strategy.nunique() > CURVES_A_PANEL else [("", curves)]
     )
@@ -231,6 +236,7 @@ def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks le
         axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis, (name, part) in zip(axes, panels, strict=False):
         _strategies(axis, part, band=trials > 1)
+        _bounds(axis, bounds)
         axis.set(xlabel=along, ylabel=label, title=name or title)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(title=None, fontsize="small" if len(panels) > 1 else None)
@@ -246,6 +252,14 @@ def _strategies(axis: Axes, part: pd.DataFrame, *, band: bool) -> None:
     count = part.strategy.nunique()
     colours = sns.color_palette("colorblind" if count <= 10 else "husl", count)
     mean_lines(axis, part, "strategy", colours, band=band)
+
+
+def _bounds(axis: Axes, part: pd.DataFrame) -> None:
+    """Draw the means of bounds as grey lines."""
+    styles = cycle(((5, 2), (1, 1.5), (5, 1.5, 1, 1.5)))
+    for dashes, (name, own) in zip(styles, part.groupby("strategy", sort=False), strict=False):
+        mean = own.groupby("x").value.mean()
+        axis.plot(mean.index, mean, color="0.45", dashes=dashes, lw=1.4, label=name)
 
 
 def _band(trials: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cl_nvrm.analysis.bounds import shares
 from cl_nvrm.analysis.comparisons import Cell, cells, comparisons
 from cl_nvrm.analysis.frontier import at_equal_plasticity, families, several_settings
 from cl_nvrm.analysis.metrics import METRICS
@@ -54,6 +55,8 @@ def _section(number: int, results: list[RunResult]) -> Section:
         shown.append(tables.differences(compared))
     if len(by_family) > 1 and several_settings(by_family):
         shown.append(tables.equal_plasticity(at_equal_plasticity(by_family)))
+    if found_shares := shares(found):
+        shown.append(tables.of_the_way(found_shares))
     settings = spec.benchmark.partition(":")[2]
     told = next((r.provenance for r in results if "scenario" in r.provenance), {})
     scenario, chance = told.get("scenario", ""), told.get("chance")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cl_nvrm.analysis.bounds import Share
 from cl_nvrm.analysis.comparisons import Cell, Paired
 from cl_nvrm.analysis.frontier import AtEqualPlasticity
 from cl_nvrm.analysis.metrics import METRICS, base_task, mean_accuracy, metric
@@ -206,6 +207,23 @@ def equal_plasticity(compared: Sequence[AtEqualPlasticity]) -> Table:
         "adjusted for all rows."
     )
     return Table("equal-plasticity", "At equal plasticity", header, tuple(rows), note)
+
+
+def of_the_way(found: Sequence[Share]) -> Table:
+    """Return how far methods get from plain to joint training, in percent of the way."""
+    rows = tuple(
+        (
+            Entry(share.name),
+            Entry("–", None, share.reason) if share.value is None else Entry(f"{100 * share.value:.0f}", share.value),
+            _ends(_points(share.interval)) if share.interval else Entry("–"),
+            Entry(str(share.n), share.n),
+        )
+        for share in found
+    )
+    reasons = sorted({share.reason for share in found if share.reason})
+    note = "Mean gain in ACC over plain training, in percent of joint training's; interval of paired means (Fieller)."
+    note += "".join(f" No value: {reason}." for reason in reasons)
+    return Table("of-the-way", "From plain to joint training", ("strategy", "% of the way", "95 % CI", "n"), rows, note)
 
 
 def _points(ends: Interval | None) -> Interval | None:

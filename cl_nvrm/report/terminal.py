@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from cl_nvrm.analysis.bounds import shares
 from cl_nvrm.analysis.comparisons import Cell, Paired
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy, summary
 from cl_nvrm.report import tables
@@ -72,6 +73,8 @@ def write(
         console.print(render(tables.after_each_task(cell)))
     if compared:
         console.print(render(tables.differences_in_short(compared)))
+    if found := shares(cells):
+        console.print(render(tables.of_the_way(found)))
     for path in figures:
         console.print(f"figure: {path}", soft_wrap=True, highlight=False)
     console.print(f"runs:   {store}", soft_wrap=True, highlight=False)

@@ -11,7 +11,7 @@ from torch import nn
 
 from cl_nvrm import data
 from cl_nvrm.benchmark import Benchmark, Seed
-from cl_nvrm.errors import MissingData
+from cl_nvrm.errors import MissingData, UserError
 from cl_nvrm.spec import RunSpec, derived_seed, grammar
 from cl_nvrm.spec.catalog import maker, needs_data
 from cl_nvrm.spec.grammar import Term
@@ -70,7 +70,17 @@ def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[
         made = replace(made, watched=tuple(watched.to(device) for watched in made.watched))
     if spec.first_tasks:
         made = replace(made, train=made.train[: spec.first_tasks], test=made.test[: spec.first_tasks])
-    return made, images
+    return rearranged(spec, made), images
+
+
+def rearranged(spec: RunSpec, benchmark: Benchmark) -> Benchmark:
+    """Return what the spec's strategy trains on: the benchmark, or what one of its plug-ins makes of it."""
+    asking = [name for name, plugin in build_plugins(spec).items() if hasattr(plugin, "rearrange")]
+    if len(asking) > 1:
+        raise UserError(f"{' and '.join(asking)} each say which data to train on; take one of them")
+    for name in asking:
+        benchmark = build_plugins(spec)[name].rearrange(benchmark)
+    return benchmark
 
 
 def build_plugins(spec: RunSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from avalanche.core import SupervisedPlugin
 from cl_nvrm.benchmark import Benchmark
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunSpec
-from cl_nvrm.training.build import build_plugins, build_strategy
+from cl_nvrm.training.build import build_plugins, build_strategy, rearranged
 from cl_nvrm.training.record import Curves
 
 SAMPLES = 8  # nothing is computed of them
@@ -31,6 +31,7 @@ def try_start(spec: RunSpec, benchmark: Benchmark) -> None:
         test=[task.first(SAMPLES) for task in benchmark.test],
     )
     try:
+        few = rearranged(spec, few)
         with torch.random.fork_rng(devices=[]), suppress(_Enough):
             plugins = [*build_plugins(spec).values(), Curves(few.watched)]
             strategy = build_strategy(spec, few, [*plugins, _Stop()], "cpu")

@@ -73,7 +73,7 @@ def _rows() -> list[Row]:
         for method, (*published, words) in TABLE.items():
             mean, deviation = published[place]
             lwf = method == "LwF"
-            setting = f"{BENCHMARK},normalise=none" if lwf else f"{FRAMED} --epochs 4"
+            setting = f"{BENCHMARK},normalise=none,order=seed" if lwf else f"{FRAMED} --epochs 4"
             rows.append(
                 Row(
                     f"{method}, {scenario}",

@@ -1,0 +1,13 @@
+"""Joint training: every task trains on the data of all tasks, the upper bound of methods that see one at a time."""
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cl_nvrm.plugins.bounds import MoreDataPlugin
+
+
+def plugin(*, steps: Literal["same", "epochs"] = "same") -> "MoreDataPlugin":
+    """Draw as many samples an epoch as the task alone has, or all of them."""
+    from cl_nvrm.plugins.bounds import MoreDataPlugin
+
+    return MoreDataPlugin("all", steps=steps)
