@@ -41,18 +41,19 @@ def chosen(target: Target, *, pattern: str, quick: bool, cut: int) -> list[Row]:
 def plan_rows(target: Target, rows: Sequence[Row], seeds: int, cut: int, folder: Path, more: Sequence[str]) -> Planned:
     """Plan the runs of rows; ``seeds`` (0: as each row says) of each, of the first ``cut`` tasks (0: all)."""
     specs: dict[str, list[RunSpec]] = {}
-    first: tuple[Arguments, Plan] | None = None
+    made: dict[tuple[str, ...], tuple[Arguments, Plan]] = {}  # many rows may be numbers of the same runs
     for row in rows:
-        words = [*target.common.split(), *row.words.split(), "--trials", str(seeds or row.seeds)]
-        data = ["--data", target.data] if target.data else []
-        arguments = parse([*words, *data, "--out", str(folder), "--no-plots", *more])
-        planned = plan(arguments, note)
-        specs[row.name] = [replace(spec, first_tasks=cut) for spec in planned.specs]
-        first = first or (arguments, planned)
-    if first is None:
+        words = (*target.common.split(), *row.words.split(), "--trials", str(seeds or row.seeds))
+        if words not in made:
+            data = ["--data", target.data] if target.data else []
+            arguments = parse([*words, *data, "--out", str(folder), "--no-plots", *more])
+            made[words] = (arguments, plan(arguments, note))
+        specs[row.name] = [replace(spec, first_tasks=cut) for spec in made[words][1].specs]
+    if not made:
         raise UserError("there are no rows to run")
     every = list({spec.id: spec for row in specs.values() for spec in row}.values())
-    return Planned(specs, first[0], replace(first[1], specs=every, names=cell_names(every)))
+    arguments, planned = next(iter(made.values()))
+    return Planned(specs, arguments, replace(planned, specs=every, names=cell_names(every)))
 
 
 def run_rows(planned: Planned, stderr: Console) -> dict[str, list[RunResult]]:

@@ -12,6 +12,7 @@ import cl_nvrm
 from cl_nvrm.spec.kinds import KINDS
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+TARGETS = "targets"  # the folder of what ``reproduce`` lists: values, so no kind of function
 
 
 def files(kind: str) -> dict[str, list[Path]]:
@@ -49,7 +50,7 @@ def misnamed(kind: str) -> list[str]:
 
 def remarks() -> list[str]:
     """Return a line for each folder of ``CL_NVRM_PLUGINS`` in which nothing can be found: it says why."""
-    wanted = dict.fromkeys(name for kind in KINDS for name in _names(kind))
+    wanted = dict.fromkeys([*(name for kind in KINDS for name in _names(kind)), TARGETS])
     lines = []
     for place in dict.fromkeys(cl_nvrm.__path__):
         try:
