@@ -165,7 +165,7 @@ def test_what_came_later_is_left_out_of_the_text_at_its_default():
 
 @pytest.mark.parametrize("strategy", [n for n in catalog.names("strategies") if n != "early-stopping"])
 def test_every_strategy_trains_while_outputs_grow(strategy, monkeypatch, tmp_path):
-    """Or is refused while planning; none ends in another error. The other scenarios are those of ``test_strategies``."""
+    """Or is refused while planning; the other scenarios are those of ``test_strategies``."""
     from cl_nvrm.run import main
 
     monkeypatch.chdir(tmp_path)
