@@ -11,7 +11,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_PAGES = ["README.md", "cl_nvrm/run/README.md", "strategies/README.md", "benchmarks/README.md",
-                 "reports/README.md"]  # fmt: skip
+                 "cl_nvrm/reproduce/README.md", "reports/README.md"]  # fmt: skip
 PAGES = [*COMMAND_PAGES, "cl_nvrm/README.md", "cl_nvrm/DECISIONS.md"]
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS["README.md"]
@@ -106,6 +106,10 @@ def test_the_words_of_the_other_verbs_are_known(command, parse_only):
     assert not rest
     if verb == "study":
         assert set(values.names) <= {*GROUPS, *(name for group in GROUPS.values() for name in group)}
+    if verb == "reproduce":
+        from cl_nvrm.reproduce.listing import names
+
+        assert set(values.names) <= set(names())
     if verb == "report":
         assert all((ROOT / store).is_dir() for store in values.stores if "studies" in store.parts)
 
@@ -115,7 +119,13 @@ def test_the_commands_are_found():
     assert {shlex.split(command)[2] for command in COMMANDS} == {
         f"cl_nvrm.{verb}" for verb in ("run", "report", "study", "reproduce", "perturb", "calibrate", "bench")
     }
-    for page in ("README.md", "cl_nvrm/run/README.md", "strategies/README.md", "reports/README.md"):
+    for page in (
+        "README.md",
+        "cl_nvrm/run/README.md",
+        "strategies/README.md",
+        "cl_nvrm/reproduce/README.md",
+        "reports/README.md",
+    ):
         assert commands_of(TEXTS[page]), page
 
 

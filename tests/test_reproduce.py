@@ -1,6 +1,8 @@
 """Published numbers run again: what is asked for, and what is said of it."""
 
+import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from cl_nvrm.reproduce.conduct import chosen, plan_rows
 from cl_nvrm.reproduce.definition import SCORES
 from cl_nvrm.reproduce.outcome import published
 
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "cl_nvrm" / "reproduce" / "README.md").read_text(encoding="utf-8")
 MADE_UP = '''"""Made up: clusters."""
 
 from cl_nvrm.reproduce.definition import Ordering, Row, Target
@@ -137,3 +141,50 @@ def test_the_standard_deviation_behind_a_standard_error(made_up):
     found = listing.target("made-up")
     assert published(found, found.rows[1]).deviation == pytest.approx(0.01 * 10**0.5)
     assert published(found, found.rows[2]).deviation is None
+
+
+@pytest.fixture
+def their_targets(plug_in):
+    """Write a file into a folder that CL_NVRM_PLUGINS might name, where targets are looked for."""
+
+    def write(path, text):
+        plug_in(path, text)
+        importlib.reload(targets)
+
+    before = list(targets.__path__)
+    yield write
+    targets.__path__ = before
+
+
+def test_the_example_of_the_page_is_listed_and_runs_from_a_users_folder(their_targets, tmp_path, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    their_targets("targets/my_table.py", example)
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 0
+    assert "my-table                Clusters that move, two methods" in capsys.readouterr().out
+    assert main(["my-table", "--seeds", "1", "--jobs", "1", "--quiet", "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert [len(row["ours"]) for row in found["rows"]] == [1] * 4
+    assert found["rows"][0]["ours"] != found["rows"][1]["ours"], "scores of the same run"
+
+
+def test_rows_of_the_same_runs_are_planned_once(made_up, tmp_path, monkeypatch):
+    from cl_nvrm.reproduce import conduct
+
+    asked = []
+    monkeypatch.setattr(conduct, "plan", lambda *a, plan=conduct.plan: asked.append(a) or plan(*a))
+    found = listing.target("made-up")
+    rows = [row for row in found.rows if "naive" in row.words]
+    planned = plan_rows(found, rows, 2, 0, tmp_path, [])
+    assert len(rows) == 2 and len(asked) == 1
+    assert planned.specs[rows[0].name] == planned.specs[rows[1].name]
+
+
+def test_the_page_names_every_target():
+    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", PAGE, re.MULTILINE)) == set(listing.names())
+
+
+@pytest.mark.parametrize("name", listing.names())
+def test_every_target_says_where_its_numbers_stand_and_how_they_were_made(name):
+    text = importlib.import_module(f"{targets.__name__}.{name.replace('-', '_')}").__doc__
+    assert "Source: " in text and "As published: " in text

@@ -1,9 +1,10 @@
 """Mao et al. 2022: neuron steadiness on MNIST, five depths, against plain training.
 
-Source: "Neuron with steady response leads to better generalization", NeurIPS 2022, arXiv 2111.15414; published are test
-errors, of which this has the accuracies. Settings from the authors' code: plain SGD at lr 0.01, batches of 100, 100
-epochs, 50,000 images to train on and 10,000 for validation, tested where these are best, Xavier's normal weights and
-zero biases. The number of runs is not told; five are assumed. The count of layers includes the input.
+Source: "Neuron with steady response leads to better generalization", NeurIPS 2022, arXiv 2111.15414; it has test
+errors, of which these are the accuracies. The number of runs is not told where it was read; five are assumed.
+
+As published: in the authors' code plain SGD at lr 0.01, batches of 100, 100 epochs, 50,000 images to train on and
+10,000 for validation, tested where these are best, Xavier's normal weights and zero biases. Layers include the input.
 
 Differs here: images are standardised, theirs lie within 0 and 1.
 """
