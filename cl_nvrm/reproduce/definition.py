@@ -15,7 +15,8 @@ Spread = Literal["sd", "sem"]
 class Row:
     """One published number, in percent, and the words of the main command that ask for it here.
 
-    ``spread`` is None where a single run was published, or none was given. ``seeds`` is how many runs we take;
+    ``spread`` is None where a single run was published, or none was given; ``runs`` is how many there were, where that
+    differs from the target's. ``seeds`` is how many runs we take;
     ``quick`` rows are those of ``--quick``. ``score`` is one of ``SCORES``. ``explains`` names a row that this one
     repeats with the reason switched on for which they differ; it has the published number of that row. ``note`` says
     what differs from the publication.
@@ -30,6 +31,7 @@ class Row:
     quick: bool = False
     explains: str = ""
     note: str = ""
+    runs: int = 0
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Outcome:
 
 def published(target: Target, row: Row) -> Published:
     """Return a row's published number with its standard deviation."""
-    runs = target.runs if row.spread is not None else 1
+    runs = (row.runs or target.runs) if row.spread is not None else 1
     deviation = row.spread
     if deviation is not None and target.spread == "sem":
         deviation *= math.sqrt(runs)
@@ -132,19 +132,29 @@ def _plain(value: Any) -> Any:
 
 
 def _rows(found: Outcome) -> Table:
-    header = ("", "published", "ours", "difference", "99 % CI", "n", "verdict", "what differs here")
+    header = ("", "published", "ours", "difference", "99 % CI", "n", "verdict")
     rows = tuple(_row(each) for each in found.rows)
     note = f"In %, mean ± standard deviation; differences in points, ours minus theirs. {in_short(found)}."
+    note += _remarks(found)
     return Table("rows", f"{found.target.about}: {found.target.source}", header, rows, note)
+
+
+def _remarks(found: Outcome) -> str:
+    """What differs in the settings of rows, each remark once."""
+    rows: dict[str, list[str]] = {}
+    for each in found.rows:
+        note = f"explains {each.row.explains}: {each.row.note}" if each.row.explains else each.row.note
+        if note:
+            rows.setdefault(note, []).append(each.row.name)
+    return "".join(f"\n{'; '.join(names)}: {note}." for note, names in rows.items())
 
 
 def _row(each: RowOutcome) -> tuple[Entry, ...]:
     score = f" ({each.row.score})" if each.row.score != "final accuracy" else ""
     named = Entry(each.row.name + score)
     theirs = Entry(_mean(each.published.mean, each.published.deviation), each.published.mean)
-    note = f"explains {each.row.explains}: {each.row.note}" if each.row.explains else each.row.note
     if each.verdict is None:
-        return named, theirs, *[Entry("")] * 3, Entry("0", 0), Entry("no finished run"), Entry(note)
+        return named, theirs, *[Entry("")] * 3, Entry("0", 0), Entry("no finished run")
     count, verdict = len(each.values), each.verdict
     mean = math.fsum(each.values) / count
     deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in each.values) / (count - 1)) if count > 1 else None
@@ -152,7 +162,7 @@ def _row(each: RowOutcome) -> tuple[Entry, ...]:
     if word == "differs":
         word = f"differs: {'better' if verdict.difference > 0 else 'worse'}"
     elif word == "too few seeds" and verdict.seeds_needed:
-        word = f"too few seeds, {verdict.seeds_needed} would do"
+        word = f"too few seeds ({verdict.seeds_needed} do)"
     return (
         named,
         theirs,
@@ -161,7 +171,6 @@ def _row(each: RowOutcome) -> tuple[Entry, ...]:
         Entry("" if math.isnan(verdict.low) else f"{_signed(verdict.low)} to {_signed(verdict.high)}", verdict.low),
         Entry(str(count), count),
         Entry(word),
-        Entry(note),
     )
 
 
