@@ -6,13 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from cl_nvrm.analysis.stats import mean_sd
+from cl_nvrm.analysis.verdict import Published, compared
 from cl_nvrm.errors import UserError
 from cl_nvrm.reproduce import listing, targets
 from cl_nvrm.reproduce.__main__ import main
 from cl_nvrm.reproduce.conduct import chosen, plan_rows
 from cl_nvrm.reproduce.definition import SCORES
 from cl_nvrm.reproduce.outcome import published
+from cl_nvrm.training.train import run_one
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "cl_nvrm" / "reproduce" / "README.md").read_text(encoding="utf-8")
@@ -188,3 +192,61 @@ def test_the_page_names_every_target():
 def test_every_target_says_where_its_numbers_stand_and_how_they_were_made(name):
     text = importlib.import_module(f"{targets.__name__}.{name.replace('-', '_')}").__doc__
     assert "Source: " in text and "As published: " in text
+
+
+# The right implementation plays the publication, and ours has a fault of the kind that has been published.
+CUT = "toy:tasks=5,inputs=8,samples=256,scenario="
+
+
+def percent(toy_spec, strategy, scenario, seeds):
+    specs = [toy_spec(strategy, benchmark=CUT + scenario, epochs=10, lr=0.01, seed=seed) for seed in seeds]
+    return [100 * SCORES["final accuracy"].of(run_one(spec, threads=1)) for spec in specs]
+
+
+def divided_fisher(monkeypatch):
+    """EWC's Fisher information divided by the batch size, as squares of a mini-batch's mean gradient are."""
+    from cl_nvrm.plugins import ewc
+
+    right = ewc.diagonal_fisher
+    monkeypatch.setattr(ewc, "diagonal_fisher", lambda *a, **k: {n: f / 32 for n, f in right(*a, **k).items()})
+
+
+def no_path(monkeypatch):
+    """SI's path integral 0, as far as it may be without an error."""
+    from cl_nvrm.plugins.si import SIPlugin
+
+    right = SIPlugin.after_training_exp
+
+    def zeroed(self, strategy, **kwargs):
+        self.omega = {name: torch.full_like(omega, 1e-12) for name, omega in self.omega.items()}
+        right(self, strategy, **kwargs)
+
+    monkeypatch.setattr(SIPlugin, "after_training_exp", zeroed)
+
+
+def leaking_head(monkeypatch):
+    """The outputs of class-incremental learning cut down to the classes of the task that is tested."""
+    from cl_nvrm.training import train
+
+    def leaking(model, test):
+        x, y, _ = test.gather(torch.arange(len(test)))
+        classes = y.unique()
+        with torch.no_grad():
+            logits = model.network(x)
+        return float((classes[logits[:, classes].argmax(1)] == y).double().mean())
+
+    monkeypatch.setattr(train, "accuracy_on", leaking)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "strategy", "scenario"),
+    [(divided_fisher, "ewc:lambda=30", "task"), (no_path, "si:c=10", "task"), (leaking_head, "naive", "class")],
+    ids=["EWC", "SI", "leak"],
+)
+def test_a_wrong_implementation_differs(fault, strategy, scenario, toy_spec, monkeypatch):
+    theirs = percent(toy_spec, strategy, scenario, range(10, 20))
+    reference = Published(mean_sd(theirs)[0], mean_sd(theirs)[1], len(theirs))
+    assert compared(percent(toy_spec, strategy, scenario, range(5)), reference).word == "agrees"
+    fault(monkeypatch)
+    assert compared(percent(toy_spec, strategy, scenario, range(5)), reference).word == "differs"
