@@ -19,6 +19,9 @@ class Plugin(Protocol):
     elementwise: bool
     """Whether it works on a stack of trials (``--stack``), where the leading axis of every weight is the trial."""
 
+    alone: bool
+    """Whether no other plug-in may be added to it."""
+
     reads_data_gradient: bool
     """Whether it reads ``p.grad`` in ``after_backward`` as the data's gradient, which loss terms then stay out of."""
 
@@ -54,6 +57,9 @@ class Model(Protocol):
     def constrain(self) -> None:
         """Put the stored weights back where they must be; called before the first step and after each."""
 
+    def learn(self, x: Tensor, y: Tensor, task: Tensor) -> None:
+        """Take in a batch; called in the place of a gradient step, for models that learn without one."""
+
     def members(self) -> list[nn.Module]:
         """Return the trials of a stack as ordinary modules that share its memory; only a stack has this."""
 
@@ -67,8 +73,8 @@ class Strategy(Protocol):
     trials: int
     """The number of stacked trials; missing outside of a stack."""
 
-    loss: Tensor
-    """The loss of the batch, a number; in a stack (trials,)."""
+    loss: Tensor | None
+    """The loss of the batch, a number; in a stack (trials,); None where the model learns by itself."""
 
     curves: Any
     """What was recorded after every epoch so far, by name, in ``curves.values``."""

@@ -84,9 +84,13 @@ def rearranged(spec: RunSpec, benchmark: Benchmark) -> Benchmark:
 
 
 def build_plugins(spec: RunSpec) -> dict[str, Any]:
-    """Build a fresh plug-in (or None) for each term of the strategy, by name."""
+    """Build a fresh plug-in (or None) for each term of the strategy, by name; UserError if one stands alone."""
     seeds = parts(spec).seeds
-    return {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in parts(spec).strategy}
+    made = {term.name: term.make(seed=seeds[f"strategy/{term.name}"]) for term in parts(spec).strategy}
+    for name, plugin in made.items():
+        if len(made) > 1 and getattr(plugin, "alone", False):
+            raise UserError(f"{name} learns in a way that nothing can be added to; run it by itself")
+    return made
 
 
 def schedule_of(spec: RunSpec) -> Schedule | None:

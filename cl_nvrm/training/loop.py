@@ -26,6 +26,8 @@ class Strategy(SupervisedTemplate):
     A model with a method ``constrain()`` meets its constraint whenever its weights are at rest: before the first step,
     and from the last ``after_update`` of each step on, noise that lasts included. So SI's path, as its anchors and
     everything measured, has the constraint's part of each step in it: that is where the weights went.
+
+    A model with a method ``learn()`` is shown each batch in the place of a gradient step, which then has no loss.
     """
 
     def __init__(self, *, seed: Seed, iterations: int = 0, **arguments: Any) -> None:
@@ -61,11 +63,24 @@ class Strategy(SupervisedTemplate):
             loader: Any = self.dataloader
             self.dataloader: Any = islice(loader, self.iterations - self.clock.train_exp_iterations)
             try:
-                super().training_epoch(**kwargs)
+                self._epoch(**kwargs)
             finally:
                 self.dataloader = loader
         else:
+            self._epoch(**kwargs)
+
+    def _epoch(self, **kwargs: Any) -> None:
+        learner = _who_offers(self.model, "learn")
+        if learner is None:
             super().training_epoch(**kwargs)
+            return
+        for batch in self.dataloader:
+            self.mbatch: Any = batch
+            self._unpack_minibatch()
+            self._before_training_iteration(**kwargs)
+            self.loss: Any = None
+            learner.learn(self.mb_x, self.mb_y, self.mb_task_id)
+            self._after_training_iteration(**kwargs)
 
     def _train_exp(self, *arguments: Any, **kwargs: Any) -> None:
         self._count_epochs()  # a plug-in may have exchanged the loader since it was made
@@ -121,13 +136,18 @@ def _noise_by_hand(optimizer: Any) -> Iterator[None]:
 
 
 def constrain(model: nn.Module) -> None:
-    """Apply a model's constraint to its stored weights, also where the model is wrapped in others as ``network``."""
+    """Apply a model's constraint to its stored weights."""
+    constrained = _who_offers(model, "constrain")
+    if constrained is not None:
+        constrained.constrain()
+
+
+def _who_offers(model: nn.Module, method: str) -> Any:
+    """The model, or the one it wraps as ``network``, that has a method; None if none has."""
     network: Any = model
-    while network is not None:
-        if hasattr(network, "constrain"):
-            network.constrain()
-            return
+    while network is not None and not hasattr(network, method):
         network = getattr(network, "network", None)
+    return network
 
 
 def _silent_evaluator() -> EvaluationPlugin:

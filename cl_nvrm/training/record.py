@@ -40,7 +40,9 @@ class LossRecord(SupervisedPlugin):
         self._sum, self._count = 0.0, 0
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Add this loss; only every so often is it worth waiting for its value on a GPU."""
+        """Add this loss, if there is one; only every so often is it worth waiting for its value on a GPU."""
+        if strategy.loss is None:
+            return
         self._sum = self._sum + strategy.loss.detach()
         self._count += 1
         if self._count % self.every == 0:
@@ -48,7 +50,8 @@ class LossRecord(SupervisedPlugin):
 
     def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
         """Close the epoch."""
-        self.epochs.append(plain(self._check() / max(self._count, 1), self.trials))
+        if self._count:
+            self.epochs.append(plain(self._check() / self._count, self.trials))
 
     def _check(self) -> Tensor:
         total = torch.as_tensor(self._sum).view(-1)
