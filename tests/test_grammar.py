@@ -61,7 +61,7 @@ def test_the_short_text_keeps_only_what_differs_from_the_defaults():
         ("ewc:lambda=nan", "finite number"),
         ("ewc:lambda=inf", "finite number"),
         ("ewc:samples=1.5", "a whole number, got '1.5'"),
-        ("ewc:fisher=huge", "one of exact, sampled, empirical, batch, got 'huge'"),
+        ("ewc:fisher=huge", "one of exact, sampled, empirical, predicted, batch, got 'huge'"),
         ("nvrm:relative=maybe", "true or false"),
         ("ewc:lambda", "not of the form key=value"),
         ("ewc:lambda=1,lambda=2", "given twice"),

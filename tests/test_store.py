@@ -47,6 +47,7 @@ def test_the_id_depends_on_every_field_of_the_spec():
         "batch_size": 1, "optimizer": "sgd", "lr": 0.1, "weight_decay": 0.1,
         "eval_every": 10, "first_tasks": 2, "chosen": "by a search",
         "schedule": "cosine", "precision": "bfloat16", "channels_last": True, "compiled": True,
+        "iterations": 7,
     }  # fmt: skip
     ids = {SPEC.id, *(replace(SPEC, **{name: value}).id for name, value in changed.items())}
     assert len(ids) == 1 + len(changed) == 1 + len(RunSpec.__dataclass_fields__)
@@ -57,7 +58,16 @@ def test_a_field_added_later_leaves_the_ids_of_runs_made_before():
     old = json.loads(result().to_json())
     for name in ("initial", "trace", "curves"):
         del old[name]
-    for name in ("eval_every", "first_tasks", "chosen", "schedule", "precision", "channels_last", "compiled"):
+    for name in (
+        "eval_every",
+        "first_tasks",
+        "chosen",
+        "schedule",
+        "precision",
+        "channels_last",
+        "compiled",
+        "iterations",
+    ):
         del old["spec"][name]
     assert RunResult.from_json(json.dumps(old)) == result()
 
