@@ -151,7 +151,7 @@ def on_a_clock(monkeypatch, toy_spec):
 def test_an_estimate_adds_up_steps_tasks_and_evaluations(on_a_clock):
     evaluations = 5 * 4 * 0.02
     seconds, steps = on_a_clock(a_step=0.02, a_task=0.05, a_test=0.02)
-    assert seconds == pytest.approx(4 * 3 * 188 * 0.02 + 4 * 0.05 + evaluations) and steps == 2 / 8 + 8 + 24
+    assert seconds == pytest.approx(4 * 3 * 188 * 0.02 + 4 * 0.05 + evaluations) and steps == 3 / 8 + 8 + 24
     seconds, steps = on_a_clock(a_step=3, a_task=0, a_test=0.02)  # what a large network takes, says a part of a step
     assert seconds == pytest.approx(4 * 3 * 188 * 3 + evaluations) and steps == 2 / 8
 

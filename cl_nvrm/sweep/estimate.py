@@ -4,8 +4,10 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +16,7 @@ from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
 from cl_nvrm.training.evaluate import accuracy_on
 from cl_nvrm.training.loop import Strategy
+from cl_nvrm.training.start import Enough, Stop
 
 FEW, MORE = 8, 24  # batches of the two tasks that are timed
 LONG = 0.1  # seconds of an eighth of a batch from which on it has to do, since nobody waits long for a plan
@@ -50,21 +53,27 @@ def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | No
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, _ = build_benchmark(spec, data_dir, device)
-    strategy = build_strategy(spec, benchmark, list(build_plugins(spec).values()), device)
-    strategy.train_epochs, strategy.iterations = 1, 0
     part = -(-spec.batch_size // 8)
-    # The first warms up, and penalties then have something to hold on to.
-    eighth = _train(strategy, _parts(benchmark, part, part))[1]
+    strategy = _build(spec, benchmark, device, Stop(takes_a_step=True))  # what follows a task may take long, too
+    eighth = _train(strategy, _parts(benchmark, part, part))[1]  # the first warms up
     if eighth > LONG:
         test = benchmark.test[0].first(part)
         evaluation = _evaluation(strategy.model, test) * len(benchmark.test[0]) / len(test)
         return _total(spec, benchmark, eighth * spec.batch_size / part, 0.0, evaluation)
-    parts = _parts(benchmark, FEW * spec.batch_size, MORE * spec.batch_size, after=2)
+    strategy = _build(spec, benchmark, device)
+    _train(strategy, _parts(benchmark, part))  # penalties then have something to hold on to
+    parts = _parts(benchmark, FEW * spec.batch_size, MORE * spec.batch_size, after=1)
     times = _train(strategy, parts)
     few, more = (_steps(task, spec) for task in parts.train)
     a_step = max(0.0, (times[1] - times[0]) / (more - few) if more > few else times[1] / more)
     besides = max(0.0, times[0] - a_step * few)
     return _total(spec, benchmark, a_step, besides, _evaluation(strategy.model, benchmark.test[0]))
+
+
+def _build(spec: RunSpec, benchmark: Benchmark, device: str, *others: Any) -> Strategy:
+    strategy = build_strategy(spec, benchmark, [*build_plugins(spec).values(), *others], device)
+    strategy.train_epochs, strategy.iterations = 1, 0
+    return strategy
 
 
 def _parts(benchmark: Benchmark, *samples: int, after: int = 0) -> Benchmark:
@@ -79,7 +88,8 @@ def _train(strategy: Strategy, parts: Benchmark) -> list[float]:
     times = []
     for experience in parts.streams().train_stream:
         start = time.perf_counter()
-        strategy.train(experience, reset_optimizer_state=parts.recipe.fresh_optimizer)
+        with suppress(Enough):
+            strategy.train(experience, reset_optimizer_state=parts.recipe.fresh_optimizer)
         times.append(time.perf_counter() - start)
     return times
 

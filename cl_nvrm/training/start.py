@@ -32,9 +32,9 @@ def try_start(spec: RunSpec, benchmark: Benchmark) -> None:
     )
     try:
         few = rearranged(spec, few)
-        with torch.random.fork_rng(devices=[]), suppress(_Enough):
+        with torch.random.fork_rng(devices=[]), suppress(Enough):
             plugins = [*build_plugins(spec).values(), Curves(few.watched)]
-            strategy = build_strategy(spec, few, [*plugins, _Stop()], "cpu")
+            strategy = build_strategy(spec, few, [*plugins, Stop()], "cpu")
             strategy.train(next(iter(few.streams().train_stream)))
     except UserError:
         raise
@@ -42,10 +42,22 @@ def try_start(spec: RunSpec, benchmark: Benchmark) -> None:
         return
 
 
-class _Enough(BaseException):
-    """The first forward pass would come next."""
+class Enough(BaseException):
+    """More of the training is not wanted."""
 
 
-class _Stop(SupervisedPlugin):
+class Stop(SupervisedPlugin):
+    """Raises Enough before the first forward pass, or after the first step."""
+
+    def __init__(self, *, takes_a_step: bool = False) -> None:
+        super().__init__()
+        self.takes_a_step = takes_a_step
+
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        raise _Enough
+        """Stop, unless a step is to be taken."""
+        if not self.takes_a_step:
+            raise Enough
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Stop."""
+        raise Enough
