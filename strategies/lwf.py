@@ -18,8 +18,9 @@ def plugin(
     temperature: float = 2.0,
     weights: Annotated[Literal["constant", "tasks"], "later"] = "constant",
     softmax: Annotated[Literal["old", "all"], "later"] = "old",
+    outputs: Annotated[Literal["sum", "mean"], "later"] = "sum",
 ) -> "LwFPlugin":
     """Add ``alpha`` · KL(last network ‖ this one), both at ``temperature``."""
     from cl_nvrm.plugins.distillation import LwFPlugin
 
-    return LwFPlugin(alpha, temperature=temperature, weights=weights, softmax=softmax)
+    return LwFPlugin(alpha, temperature=temperature, weights=weights, softmax=softmax, outputs=outputs)

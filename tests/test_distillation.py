@@ -358,6 +358,23 @@ def test_a_softmax_over_all_outputs_keeps_those_of_new_classes_down():
     assert (model.heads[0].bias.grad > 0).tolist() == [False, False, True, True]
 
 
+@pytest.mark.parametrize(("over", "outputs"), [("old", 2), ("all", 4)])
+def test_a_mean_over_outputs_divides_by_those_that_the_softmax_runs_over(over, outputs):
+    torch.manual_seed(0)
+    x, labels = torch.randn(6, 5), torch.zeros(6, dtype=torch.long)
+    plugin, model = LwFPlugin(softmax=over), MLP(5, 4, width=8)
+    strategy = alone(plugin, model, x, labels, classes=[0, 1])
+    with torch.no_grad():
+        model.heads[0].weight.add_(torch.randn(4, 8))
+    forward(strategy)
+    summed = float(plugin.term(strategy).detach())
+    plugin.outputs = "mean"
+    assert summed > 1e-3
+    assert float(plugin.term(strategy).detach()) == pytest.approx(summed / outputs, rel=1e-6)
+    with pytest.raises(UserError, match="there is sum and mean, not 'max'"):
+        LwFPlugin(outputs="max")
+
+
 @each_kind
 def test_the_size_of_the_teacher_is_recorded(train_toy, make):
     plugin = make()

@@ -28,6 +28,7 @@ from cl_nvrm.plugins.quadratic import grown
 
 Weights = Literal["constant", "tasks"]
 Softmax = Literal["old", "all"]
+Outputs = Literal["sum", "mean"]
 
 
 class Distillation(LossTerm):
@@ -141,9 +142,11 @@ class LwFPlugin(Distillation):
     as they are where the network freezes them, as ``TaskAware`` does; the paper trains them along, and has a warm-up of
     the new head, which this leaves out. With a single head, the new task's own outputs are held to the teacher's.
 
-    Two options are those of van de Ven and Tolias 2019. ``weights="tasks"``: in the N-th task the loss on the batch
+    Three options are those of van de Ven and Tolias 2018. ``weights="tasks"``: in the N-th task the loss on the batch
     counts 1/N, and ``alpha`` times the mean over heads 1 - 1/N. ``softmax="all"``: the student's runs over the outputs
-    of new classes, too, for which the teacher has a probability of 0.
+    of new classes, too, for which the teacher has a probability of 0. ``outputs="mean"``: the divergence is divided by
+    the number of outputs that the softmax runs over, as in the authors' code until May 2019, so that with a growing
+    head old tasks weigh less with every task.
     """
 
     name = "lwf"
@@ -155,14 +158,15 @@ class LwFPlugin(Distillation):
         temperature: float = 2.0,
         weights: Weights = "constant",
         softmax: Softmax = "old",
+        outputs: Outputs = "sum",
     ) -> None:
-        for value, kind in ((weights, Weights), (softmax, Softmax)):
+        for value, kind in ((weights, Weights), (softmax, Softmax), (outputs, Outputs)):
             if value not in get_args(kind):
                 raise UserError(f"there is {' and '.join(get_args(kind))}, not '{value}'")
         if not (math.isfinite(temperature) and temperature > 0):
             raise UserError(f"temperature must be a finite number above 0, got {temperature}")
         super().__init__(alpha)
-        self.temperature, self.weighting, self.softmax = temperature, weights, softmax
+        self.temperature, self.weighting, self.softmax, self.outputs = temperature, weights, softmax, outputs
         self.tasks = 0  # how many have been learned
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -207,7 +211,10 @@ class LwFPlugin(Distillation):
             asked = log_softmax(mine[:, classes] / self.temperature, dim=1)
         else:
             asked = log_softmax(mine / self.temperature, dim=1)[:, classes]
-        return kl_div(asked, told, reduction="batchmean", log_target=True)
+        divergence = kl_div(asked, told, reduction="batchmean", log_target=True)
+        if self.outputs == "sum":
+            return divergence
+        return divergence / (len(classes) if self.softmax == "old" else mine.shape[1])
 
 
 class FeatureDistillationPlugin(Distillation):

@@ -6,8 +6,9 @@ table 3; settings from its text and from the code of that time, GMvandeVen/conti
 
 As published: MLP 400-400 on 784 pixels in [0, 1]; 2,000 iterations a task, batch 128, Adam 1e-3 whose state lives
 through all tasks; digits shuffled by seed; 20 seeds, mean ± standard error. EWC: all images, the label that the network
-predicts, ½λ. SI: damping 0.1, not clamped. LwF: T = 2, 1/N on the new task and 1 - 1/N on the old ones, times T² = 4.
-Offline: before each task a training set of all tasks so far.
+predicts, ½λ. SI: damping 0.1, not clamped. LwF: T = 2, 1/N on the new task and 1 - 1/N on the old ones, times T² = 4,
+the mean over outputs (loss_fn_kd; 26f00db of May 2019 makes it the sum). Offline: before each task a training set of
+all tasks so far.
 
 Strengths: the paper says how its grid was searched, not what came out. EWC and online EWC have λ = 5000, the code's
 default of that year. Those of 2019, and SI's, are the defaults that the code has had since (f0b1461, param_values.py).
@@ -20,7 +21,7 @@ from cl_nvrm.reproduce.definition import Ordering, Row, Target
 
 SCENARIOS = ("task", "domain", "class")
 EWC = "ewc:fisher=predicted,samples=0,lambda={}"
-LWF = "lwf:alpha=4,temperature=2,weights=tasks,softmax=all"
+LWF = "lwf:alpha=4,temperature=2,weights=tasks,softmax=all,outputs=mean"
 DEFAULT = "λ is not printed: the code's default of that year"
 LATER = "strength of the authors' code of 2019"
 QUOTED = "published in 2019, and quoted by others"
