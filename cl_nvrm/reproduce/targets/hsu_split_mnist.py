@@ -73,11 +73,14 @@ TABLE = {
     "Offline": ((99.52, 0.16), (98.59, 0.15), (97.53, 0.30), ("--strategy joint",) * 3),
 }
 COPIED_RUNS = 20
-# Runs of ours: as many as were published where five turned out too few to tell.
+# Runs of ours: as many as were published where five turned out too few to tell. The ten of "L2, class" differed (23.8 ±
+# 0.7) though the authors' own code, given the same first weights and batches, ends within 0.1 points of ours (seed 0,
+# every task); so the same number was made again on fresh seeds.
 SEEDS = {
     **{f"{name}, task": 10 for name in ("Adam", "EWC")},
     **{f"{name}, domain": 10 for name in ("EWC", "Online EWC", "Rehearsal 1100")},
-    **{f"{name}, class": 10 for name in ("L2", "Offline")},
+    "Offline, class": 10,
+    "L2, class": 20,
     "LwF, domain": 10,
 }
 REGULARISERS = ("Adam", "L2", "EWC", "Online EWC", "SI", "MAS")
