@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
@@ -5,7 +7,7 @@ from matplotlib.collections import PolyCollection
 from cl_nvrm.analysis import metrics, stats
 from cl_nvrm.analysis.comparisons import cells
 from cl_nvrm.errors import UserError
-from cl_nvrm.report import figures
+from cl_nvrm.report import figures, save
 from cl_nvrm.spec import RunResult, RunSpec
 
 MATRIX = ((0.9, 0.1, 0.2), (0.7, 0.8, 0.1), (0.5, 0.6, 0.7))
@@ -79,3 +81,20 @@ def test_a_figure_added_to_the_list_is_drawn_by_the_run_and_shown_by_the_report(
     assert code == 0 and "extra.png" in out
     write([tmp_path / "runs"], tmp_path / "page", "title")
     assert "An extra figure" in (tmp_path / "page" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("about", "second"),
+    [
+        ({"heads": 5, "chance": 0.5}, "5 heads, chance 50 %"),
+        ({"heads": 1, "chance": 0.005}, "1 head, chance 0.5 %"),
+        ({}, ""),
+    ],
+)
+def test_what_a_run_draws_says_what_guessing_would_give(tmp_path, monkeypatch, about, second):
+    titles = []
+    shown = figures.Drawing("one", "", lambda cells: True, lambda cells, title: titles.append(title))
+    monkeypatch.setattr(figures, "FIGURES", (shown,))
+    monkeypatch.setattr(save, "save", lambda drawn, folder, about: [])
+    save.draw(cells([replace(r, provenance=about) for r in results()], {results()[0].spec.cell: "NAIVE"}), tmp_path)
+    assert titles == ["toy on synthetic, n = 3" + (f"\n{second}" if second else "")]

@@ -12,7 +12,7 @@ from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.errors import UserError, note
 from cl_nvrm.report import figures
 from cl_nvrm.spec import text_digest
-from cl_nvrm.spec.cell_names import setting
+from cl_nvrm.spec.cell_names import guessing, setting
 
 
 def save(drawn: Mapping[str, Figure], folder: Path, about: str | None = None) -> list[Path]:
@@ -41,7 +41,8 @@ def draw(cells: Sequence[Cell], folder: Path, about: str | None = None) -> list[
     if not counts:
         return []
     n = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    title = f"{setting(cells[0].results[0].spec)}, n = {n}"
+    odds = guessing(result for cell in cells for result in cell.done)
+    title = f"{setting(cells[0].results[0].spec)}, n = {n}" + (f"\n{odds}" if odds else "")
     shown = [figure for figure in figures.FIGURES if figure.in_run and figure.applies(cells)]
     return save({figure.name: figure.draw(cells, title) for figure in shown}, folder, about)
 

@@ -11,7 +11,7 @@ from cl_nvrm.errors import counted
 from cl_nvrm.report import tables
 from cl_nvrm.report.tables import Table
 from cl_nvrm.spec import RunResult
-from cl_nvrm.spec.cell_names import cell_names, setting
+from cl_nvrm.spec.cell_names import cell_names, guessing, setting
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ def _section(number: int, results: list[RunResult]) -> Section:
     if found_shares := shares(found):
         shown.append(tables.of_the_way(found_shares))
     settings = spec.benchmark.partition(":")[2]
-    told = next((r.provenance for r in results if "scenario" in r.provenance), {})
-    scenario, chance = told.get("scenario", ""), told.get("chance")
+    scenario = next((r.provenance["scenario"] for r in results if "scenario" in r.provenance), "")
+    odds = guessing(results)
     about = ". ".join(
         text
         for text in (
             f"{scenario}" if scenario else "",
-            f"Chance level {100 * chance:.0f} %" if isinstance(chance, float) else "",
+            f"{odds[:1].upper()}{odds[1:]}",
             f"Settings: {settings}" if settings else "",
             counted(len(results), "run"),
         )

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import UserError, counted
 from cl_nvrm.spec import grammar
-from cl_nvrm.spec.runs import RunSpec
+from cl_nvrm.spec.runs import RunResult, RunSpec
 
 CellNames = dict[RunSpec, str]
 NAMES = {
@@ -78,6 +78,18 @@ def setting(spec: RunSpec, *others: RunSpec) -> str:
     except UserError:  # a benchmark that is not here
         changed = rest
     return f"{name}{f':{changed}' * bool(changed)} on {spec.dataset}{', held-out training images' * held_out}{first}"
+
+
+def guessing(results: Iterable[RunResult]) -> str:
+    """Return how many heads the network has and how often a guess is right, for titles; "" where runs do not say.
+
+    >>> guessing([])
+    ''
+    """
+    told = next((r.provenance for r in results if isinstance(r.provenance.get("chance"), float)), {})
+    heads = told.get("heads")
+    texts = [counted(heads, "head")] if isinstance(heads, int) else []
+    return ", ".join([*texts, f"chance {100 * told['chance']:.3g} %"]) if told else ""
 
 
 def short_name(strategy: str) -> str:
