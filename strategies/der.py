@@ -1,7 +1,8 @@
 """Dark experience replay: samples from memory keep the logits they had when they were shown (Buzzega et al. 2020).
 
-The default alpha is the paper's for Permuted MNIST with a memory of 200 (with 0.5 for Rotated MNIST). Where
-classes are added to one output layer, it needs ``outputs=all``, as in the paper: no logit was kept for what came later.
+The default alpha is that of the authors' code for Permuted and for Rotated MNIST with a memory of 200
+(utils/best_args.py of aimagelab/mammoth, tag neurips2020). Where classes are added to one output layer, it needs
+``outputs=all``, as in the paper: no logit was kept for what came later.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
 """DER++: samples from memory keep their logits, and others from memory their labels (Buzzega et al. 2020).
 
-The default alpha and beta are the paper's for Permuted MNIST with a memory of 200 (with beta 0.5 for Rotated MNIST).
+The default alpha and beta are those of the authors' code for Permuted MNIST with a memory of 200, which has a beta of
+0.5 for Rotated MNIST (utils/best_args.py of aimagelab/mammoth, tag neurips2020).
 """
 
 from typing import TYPE_CHECKING
