@@ -115,6 +115,20 @@ def test_rows_can_be_chosen(made_up, tmp_path):
         chosen(found, pattern="lwf", quick=True, cut=0)
 
 
+def test_a_part_of_the_rows_leaves_what_is_written_of_the_others(made_up, capsys):
+    assert main(["made-up", "--jobs", "1", "--quiet"]) == 0
+    capsys.readouterr()
+    whole = Path("reports/reproduce/made-up/result.json").read_text()
+    assert main(["made-up", "--jobs", "1", "--quiet", "--rows", "naive"]) == 0
+    assert "ewc" not in capsys.readouterr().out
+    assert Path("reports/reproduce/made-up/result.json").read_text() == whole
+    assert main(["made-up", "--jobs", "1", "--quiet", "--rows", "naive", "--seeds", "4"]) == 0
+    rows = {row["row"]: row for row in json.loads(Path("reports/reproduce/made-up/result.json").read_text())["rows"]}
+    assert {name: len(row["ours"]) for name, row in rows.items()} == {
+        "naive": 4, "ewc": 3, "first task": 2, "ewc, as theirs": 3,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

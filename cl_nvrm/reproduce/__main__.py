@@ -71,7 +71,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from cl_nvrm.reproduce.conduct import chosen, plan_rows, run_rows
+    from cl_nvrm.reproduce.conduct import chosen, plan_rows, run_rows, stored_rows
     from cl_nvrm.reproduce.outcome import as_json, outcome
     from cl_nvrm.run.execute import outcome as code_of
 
@@ -88,7 +88,13 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         by_row = run_rows(planned, Console(stderr=True))
         results += [result for row in by_row.values() for result in row]
         outcomes.append(outcome(name, each, by_row))
-        _show(outcomes[-1], folder, as_table=arguments.format == "table")
+        others = [row for row in chosen(each, pattern="", quick=False, cut=arguments.cut) if row.name not in by_row]
+        if others:  # what an earlier command has found stays in the files
+            silent = plan_rows(each, others, 0, arguments.cut, folder / "runs", more, lambda text: None)
+            by_row |= stored_rows(silent)
+        written = _write(outcome(name, each, by_row), folder)
+        if arguments.format == "table":
+            _show(outcomes[-1], written)
     if arguments.format == "json" and not arguments.dry_run:
         print(json.dumps([as_json(each) for each in outcomes], allow_nan=False))
     return code_of(results)
@@ -118,32 +124,37 @@ def _tell(name: str, planned: "Planned") -> None:
     print(f"  {len(to_do)} of {len(planned.plan.specs)} runs to do, {total} with {jobs} at once")
 
 
-def _show(found: "Outcome", folder: Path, *, as_table: bool) -> None:
-    """Write an outcome's table, figure and numbers, and print the table."""
-    from rich.console import Console
-
+def _write(found: "Outcome", folder: Path) -> list[Path]:
+    """Write an outcome's table, numbers and figure, and return the files."""
     from cl_nvrm.report.export import markdown_tables
     from cl_nvrm.report.save import save
-    from cl_nvrm.report.terminal import render
     from cl_nvrm.reproduce.figure import figure
     from cl_nvrm.reproduce.outcome import as_json, tables
 
-    made = tables(found)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "table.md").write_text(markdown_tables(made), encoding="utf-8")
+        (folder / "table.md").write_text(markdown_tables(tables(found)), encoding="utf-8")
         text = json.dumps(as_json(found), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "result.json").write_text(text + "\n", encoding="utf-8")
     except OSError as problem:
         raise UserError(f"Cannot write to {folder} ({problem.strerror}); name another --out") from problem
     paths = save({"figure": figure(found)}, folder) if any(each.verdict for each in found.rows) else []
-    if as_table:
-        console = Console()
-        console = console if console.is_terminal else Console(width=160)
-        for table in made:
-            console.print(render(table))
-        for path in (folder / "table.md", folder / "result.json", *paths):
-            console.print(f"written: {path}", soft_wrap=True, highlight=False)
+    return [folder / "table.md", folder / "result.json", *paths]
+
+
+def _show(found: "Outcome", written: Sequence[Path]) -> None:
+    """Print an outcome's table, and which files there are."""
+    from rich.console import Console
+
+    from cl_nvrm.report.terminal import render
+    from cl_nvrm.reproduce.outcome import tables
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    for table in tables(found):
+        console.print(render(table))
+    for path in written:
+        console.print(f"written: {path}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Conduct: the runs behind a target's rows, by the main command's own planning and sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import Plan, plan
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.spec.cell_names import cell_names
+from cl_nvrm.sweep.store import Store
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,15 @@ def chosen(target: Target, *, pattern: str, quick: bool, cut: int) -> list[Row]:
     return rows
 
 
-def plan_rows(target: Target, rows: Sequence[Row], seeds: int, cut: int, folder: Path, more: Sequence[str]) -> Planned:
+def plan_rows(
+    target: Target,
+    rows: Sequence[Row],
+    seeds: int,
+    cut: int,
+    folder: Path,
+    more: Sequence[str],
+    tell: Callable[[str], None] = note,
+) -> Planned:
     """Plan the runs of rows; ``seeds`` (0: as each row says) of each, of the first ``cut`` tasks (0: all)."""
     specs: dict[str, list[RunSpec]] = {}
     made: dict[tuple[str, ...], tuple[Arguments, Plan]] = {}  # many rows may be numbers of the same runs
@@ -47,7 +56,7 @@ def plan_rows(target: Target, rows: Sequence[Row], seeds: int, cut: int, folder:
         if words not in made:
             data = ["--data", target.data] if target.data else []
             arguments = parse([*words, *data, "--out", str(folder), "--no-plots", *more])
-            made[words] = (arguments, plan(arguments, note))
+            made[words] = (arguments, plan(arguments, tell))
         specs[row.name] = [replace(spec, first_tasks=cut) for spec in made[words][1].specs]
     if not made:
         raise UserError("there are no rows to run")
@@ -61,3 +70,10 @@ def run_rows(planned: Planned, stderr: Console) -> dict[str, list[RunResult]]:
     results, _ = carry_out(planned.arguments, planned.plan, stderr)
     by_id = {result.id: result for result in results}
     return {name: [by_id[spec.id] for spec in specs] for name, specs in planned.specs.items()}
+
+
+def stored_rows(planned: Planned) -> dict[str, list[RunResult]]:
+    """Return the results that there are already, of the rows that have any."""
+    by_id = {result.id: result for result in Store(planned.arguments.out).load()[0]}
+    found = {name: [by_id[s.id] for s in specs if s.id in by_id] for name, specs in planned.specs.items()}
+    return {name: results for name, results in found.items() if results}
