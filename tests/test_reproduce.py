@@ -14,8 +14,10 @@ from cl_nvrm.errors import UserError
 from cl_nvrm.reproduce import listing, targets
 from cl_nvrm.reproduce.__main__ import main
 from cl_nvrm.reproduce.conduct import chosen, plan_rows
-from cl_nvrm.reproduce.definition import SCORES
-from cl_nvrm.reproduce.outcome import published
+from cl_nvrm.reproduce.definition import SCORES, Row, Target
+from cl_nvrm.reproduce.orders import pairs
+from cl_nvrm.reproduce.outcome import as_json, in_short, outcome, published, tables
+from cl_nvrm.spec import RunResult
 from cl_nvrm.training.train import run_one
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +92,8 @@ def test_a_target_is_run_and_compared(made_up, capsys):
     written = {path.name for path in Path("reports/reproduce/made-up").iterdir()}
     assert written == {"runs", "table.md", "result.json", "figure.png", "figure.svg"}
     text = Path("reports/reproduce/made-up/table.md").read_text()
-    assert "nobody 2026" in text and "another network" in text and "explains ewc: their lambda" in text
+    assert "nobody 2026" in text and "another network" in text and "repeats ewc with this: their lambda" in text
+    assert "Made by cl\\_nvrm" in text and "--strategy ewc:lambda=1 --benchmark toy:tasks=2" in text
     before = {p: p.stat().st_mtime_ns for p in Path("reports").rglob("runs/*.json")}
     assert main(["made-up", "--jobs", "1", "--quiet"]) == 0
     assert {p: p.stat().st_mtime_ns for p in Path("reports").rglob("runs/*.json")} == before
@@ -137,16 +140,64 @@ def test_a_part_of_the_rows_leaves_what_is_written_of_the_others(made_up, capsys
         (["made-up", "--cut", "0"], "at least 1"),
         (["broken"], "target broken: SyntaxError"),
         (["none"], "needs TARGET"),
-        (["twice"], "'naive' is there more than once"),
+        (["twice"], "two rows are called 'naive'"),
+        (["order"], "an ordering names 'nobody', which no row is called"),
+        (["score"], "'first task': there is no score 'accuracy'; there are final accuracy,"),
+        (["kind"], "spread is sd or sem, not 'std'"),
+        (["nothing"], "'naive': nan is no published number"),
+        (["trials"], "'naive': the target says how many seeds"),
+        (["several", "--jobs", "1"], "'naive': a row is one setting, its words ask for 2"),
+        (["several", "--dry-run"], "'naive': a row is one setting, its words ask for 2"),
+        (["later", "--dry-run"], "'first task': mean after task 9 needs 9 tasks, its words ask for 2"),
+        (["hsu-split-mnist", "--dry-run"], "target hsu-split-mnist is claimed more than once"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(words, says, made_up, capsys):
     (made_up / "broken.py").write_text("def (")
     (made_up / "none.py").write_text("")
-    (made_up / "twice.py").write_text(MADE_UP.replace('Row("ewc", 99.9', 'Row("naive", 99.9'))
+    changed = {
+        "twice": ('Row("ewc, as theirs"', 'Row("naive"'),
+        "order": ('"naive", "ewc", equal', '"naive", "nobody", equal'),
+        "score": ("mean after task 1", "accuracy"),
+        "later": ("mean after task 1", "mean after task 9"),
+        "kind": ('spread="sem"', 'spread="std"'),
+        "nothing": ("50.0, 60.0", 'float("nan"), 60.0'),
+        "trials": ('"--strategy naive", quick', '"--strategy naive --trials 4", quick'),
+        "several": ('"--strategy naive", quick', '"--strategy naive --strategy si", quick'),
+        "hsu_split_mnist": ("", ""),
+    }
+    for name, texts in changed.items():
+        (made_up / f"{name}.py").write_text(MADE_UP.replace(*texts))
     assert main(words) == 2
     err = capsys.readouterr().err
     assert err.startswith("cl_nvrm: ") and says in err and err.count("\n") == 1
+
+
+def test_a_run_that_diverged_makes_its_row_differ(toy_spec):
+    found = Target("", "", 10, "sd", "", "", [Row("a", 50.0, 5.0, ""), Row("b", 50.0, 5.0, "")])
+    runs = [RunResult(toy_spec(seed=seed), "done", ((0.5 + 0.01 * seed,),)) for seed in range(4)]
+    lost = [RunResult(toy_spec(seed=seed), "diverged", ()) for seed in (4, 5)]
+    told = outcome("x", found, {"a": runs, "b": [*runs, *lost]})
+    assert [row.word for row in told.rows] == ["agrees", "differs"]
+    assert "1 of 2 rows agree" in in_short(told) and "1 with a difference" in in_short(told)
+    assert "differs: 2 of 6 runs diverged" in str(tables(told)[0].rows)
+    assert as_json(told)["rows"][1]["diverged"] == 2
+
+
+def test_all_pairs_that_a_publication_tells_apart_are_counted():
+    """By hand: a > b and a > c are told apart by three standard errors, b and c are not; the margin hides d."""
+    rows = [Row(f"{name}, group", mean, 1.0, "") for name, mean in (("a", 60.0), ("b", 50.0), ("c", 50.1))]
+    rows += [Row("d, group", 59.5, 0.01, ""), Row("a, elsewhere", 0.0, 1.0, ""), Row("alone", 0.0, 1.0, "")]
+    rows += [Row("b with it, group", 50.0, 1.0, "", explains="b, group")]
+    known = [(row, Published(row.mean, row.spread, 10)) for row in rows]
+    ours = {row.name: [row.mean - 0.1, row.mean, row.mean + 0.1] for row in rows}
+    names = {("a, group", "b, group"), ("a, group", "c, group"), ("d, group", "b, group"), ("d, group", "c, group")}
+    found = pairs(known, ours)
+    assert {(each.higher, each.lower) for each in found} == names and {each.place for each in found} == {"same"}
+    ours |= {"b, group": [64.9, 65.0, 65.1], "c, group": [50.0, 61.0, 72.0]}
+    places = {(each.higher[0], each.lower[0]): each.place for each in pairs(known, ours)}
+    assert places == {("a", "b"): "reversed", ("a", "c"): "open", ("d", "b"): "reversed", ("d", "c"): "open"}
+    assert not pairs(known, {})
 
 
 def test_other_images_than_the_published_ones_are_refused(made_up, monkeypatch, capsys, tmp_path):
@@ -180,9 +231,10 @@ def test_the_example_of_the_page_is_listed_and_runs_from_a_users_folder(their_ta
     monkeypatch.chdir(tmp_path)
     assert main([]) == 0
     assert "my-table                Clusters that move, two methods" in capsys.readouterr().out
-    assert main(["my-table", "--seeds", "1", "--jobs", "1", "--quiet", "--format", "json"]) == 0
+    assert main(["my-table", "--jobs", "1", "--quiet", "--format", "json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert [len(row["ours"]) for row in found["rows"]] == [1] * 4
+    assert [len(row["ours"]) for row in found["rows"]] == [10] * 4
+    assert [row["word"] for row in found["rows"]] == ["agrees", "agrees", "differs", "agrees"], "as the page says"
     assert found["rows"][0]["ours"] != found["rows"][1]["ours"], "scores of the same run"
 
 

@@ -44,6 +44,10 @@ def test_the_interval_is_welchs(deviation, count):
         ([77.9], Published(77.4, None, 1), "agrees"),
         ([80.0], Published(77.4, None, 1), "differs"),
         ([97.7], TEN, "too few seeds"),
+        ([97.7, 97.8], TEN, "too few seeds"),
+        ([90.0, 90.1], TEN, "too few seeds"),
+        ([77.9, 78.0], Published(77.4, None, 1), "agrees"),
+        ([80.0, 80.1], Published(77.4, None, 1), "differs"),
         (around(79.0, 0.1, 3), Published(77.4, None, 1), "agrees"),
         (around(81.0, 0.2, 3), Published(77.4, None, 1), "differs"),
         ([19.9] * 3, Published(19.9, 0.0, 20), "agrees"),
@@ -52,6 +56,20 @@ def test_the_interval_is_welchs(deviation, count):
 )
 def test_words(ours, published, word):
     assert compared(ours, published).word == word
+
+
+def test_fewer_than_three_seeds_never_do():
+    assert compared([97.7], Published(97.7, 0.01, 10)).seeds_needed == 3
+    assert compared([97.7, 97.71], Published(97.7, 0.01, 10)).seeds_needed == 3
+
+
+@pytest.mark.parametrize(
+    ("ours", "close"), [(around(97.5, 0.2, 5), True), (around(97.5, 0.8, 5), False), (around(95.0, 0.1, 5), False)]
+)
+def test_close_is_a_whole_interval_within_the_margin(ours, close):
+    found = compared(ours, Published(97.7, 0.2, 10))
+    assert found.close is close
+    assert found.close == (found.word == "agrees" and found.low >= -1 and found.high <= 1)
 
 
 def test_the_seeds_needed_are_enough_and_one_less_is_not():

@@ -2,11 +2,12 @@
 
 The difference has a Welch interval of 99 %, since two means with deviations of their own are compared. It *differs*,
 whichever way, if the interval leaves out 0 and the difference is larger than the margin: 1 point, or 2 where a single
-run was published. Otherwise there are *too few seeds* to say, if the interval reaches further than the margin or twice
-the published deviation to either side; otherwise it *agrees*. A result that is too good differs as well: a head that
-leaks which task it is, or test images in training, make such results.
+run was published. Otherwise there are *too few seeds* to say, if there are fewer than three or the interval reaches
+further than the margin or twice the published deviation to either side; otherwise it *agrees*. A result that is too
+good differs as well: a head that leaks which task it is, or test images in training, make such results.
 
-A single published run is taken to have the deviation of ours. Where ours is a single one, too, only the margin counts.
+A single published run is taken to have the deviation of ours. Where one was published and ours are fewer than three,
+only the margin counts.
 """
 
 import math
@@ -18,6 +19,7 @@ from typing import Literal
 Word = Literal["agrees", "differs", "too few seeds"]
 CONFIDENCE = 0.99
 MARGIN, MARGIN_OF_ONE_RUN = 1.0, 2.0  # percentage points
+FEWEST = 3  # of two, the interval leaves out 0 in four cases of a hundred in which nothing differs
 MOST_SEEDS = 1000
 
 
@@ -42,13 +44,22 @@ class Published:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a comparison, in points: ours minus theirs, its interval, and how many seeds would do."""
+    """What came of a comparison, in points: ours minus theirs, its interval, and how many seeds would do.
+
+    ``close`` says that the whole interval lies within the margin: the two means are equal to that.
+    """
 
     word: Word
     difference: float
     low: float
     high: float
     seeds_needed: int | None = None
+    close: bool = False
+
+
+def sample(values: Sequence[float]) -> Published:
+    """Return the mean and deviation of runs in the form of published ones; ValueError if there are none."""
+    return Published(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 def compared(ours: Sequence[float], published: Published) -> Verdict:
@@ -57,36 +68,47 @@ def compared(ours: Sequence[float], published: Published) -> Verdict:
     >>> compared([97.5, 97.9, 97.7, 97.4, 98.1], Published(97.7, 0.81, 10)).word
     'agrees'
     """
-    difference = statistics.fmean(ours) - published.mean
-    if len(ours) < 2:
-        inside = published.runs == 1 and abs(difference) <= published.margin
-        word: Word = "agrees" if inside else "differs" if published.runs == 1 else "too few seeds"
-        return Verdict(word, difference, math.nan, math.nan, _needed(None, published) if word[0] == "t" else None)
-    deviation = statistics.stdev(ours)
-    half = _half_width(deviation, len(ours), published)
+    own = sample(ours)
+    difference = own.mean - published.mean
+    if published.deviation is None or published.runs == 1:
+        half = welch(own, Published(published.mean, own.deviation, published.runs))
+    else:
+        half = welch(own, published)
     low, high = difference - half, difference + half
+    if len(ours) < FEWEST and published.runs == 1:
+        return Verdict("agrees" if abs(difference) <= published.margin else "differs", difference, low, high)
+    if len(ours) < FEWEST:
+        return Verdict("too few seeds", difference, low, high, _needed(own.deviation, published))
     if not low <= 0 <= high and abs(difference) > published.margin:
         return Verdict("differs", difference, low, high)
+    close = -published.margin <= low and high <= published.margin
     if half > published.reach:
-        return Verdict("too few seeds", difference, low, high, _needed(deviation, published))
-    return Verdict("agrees", difference, low, high)
+        return Verdict("too few seeds", difference, low, high, _needed(own.deviation, published))
+    return Verdict("agrees", difference, low, high, close=close)
 
 
-def _half_width(deviation: float, runs: int, published: Published) -> float:
-    """Of the interval of the difference of two means with deviations of their own (Welch)."""
+def welch(one: Published, other: Published) -> float:
+    """Return half the width of the 99 % interval of the difference of two means with deviations of their own.
+
+    NaN where a deviation is not known. Of a single run the deviation is taken to be the other's, so that it has no
+    degrees of freedom of its own.
+    """
     from scipy.stats import t
 
-    theirs = deviation if published.deviation is None else published.deviation
-    own, other = deviation**2 / runs, theirs**2 / published.runs
-    if own + other == 0:
+    if one.deviation is None or other.deviation is None:
+        return math.nan
+    parts = [(each.deviation**2 / each.runs, each.runs - 1) for each in (one, other) if each.deviation is not None]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
         return 0.0
-    freedom = own**2 / (runs - 1)
-    if published.runs > 1:
-        freedom += other**2 / (published.runs - 1)
-        freedom = (own + other) ** 2 / freedom
+    free = [(part, freedom) for part, freedom in parts if freedom]
+    if not free:
+        return math.nan
+    if len(free) == 1:
+        freedom: float = free[0][1]
     else:
-        freedom = runs - 1  # the deviation is ours alone
-    return float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(own + other)
+        freedom = variance**2 / sum(part**2 / freedom for part, freedom in free)
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
 
 
 def _needed(deviation: float | None, published: Published) -> int | None:
@@ -94,5 +116,6 @@ def _needed(deviation: float | None, published: Published) -> int | None:
     assumed = published.deviation if deviation is None else deviation
     if assumed is None:
         return None
-    fits = (n for n in range(2, MOST_SEEDS) if _half_width(assumed, n, published) <= published.reach)
+    theirs = Published(published.mean, assumed, 1) if published.deviation is None else published
+    fits = (n for n in range(FEWEST, MOST_SEEDS) if welch(Published(0, assumed, n), theirs) <= published.reach)
     return next(fits, None)

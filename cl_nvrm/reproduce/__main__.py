@@ -152,7 +152,8 @@ def _show(found: "Outcome", written: Sequence[Path]) -> None:
     console = Console()
     console = console if console.is_terminal else Console(width=160)
     for table in tables(found):
-        console.print(render(table))
+        if table.name != "commands":  # too wide, and in the file
+            console.print(render(table))
     for path in written:
         console.print(f"written: {path}", soft_wrap=True, highlight=False)
 

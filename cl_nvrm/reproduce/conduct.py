@@ -56,13 +56,24 @@ def plan_rows(
         if words not in made:
             data = ["--data", target.data] if target.data else []
             arguments = parse([*words, *data, "--out", str(folder), "--no-plots", *more])
-            made[words] = (arguments, plan(arguments, tell))
+            made[words] = (arguments, _planned(row, arguments, tell))
         specs[row.name] = [replace(spec, first_tasks=cut) for spec in made[words][1].specs]
     if not made:
         raise UserError("there are no rows to run")
     every = list({spec.id: spec for row in specs.values() for spec in row}.values())
     arguments, planned = next(iter(made.values()))
     return Planned(specs, arguments, replace(planned, specs=every, names=cell_names(every)))
+
+
+def _planned(row: Row, arguments: Arguments, tell: Callable[[str], None]) -> Plan:
+    """The plan of a row's runs; UserError if they are of several settings, or of too few tasks for its score."""
+    found = plan(arguments, tell)
+    if len({spec.cell for spec in found.specs}) > 1:
+        raise UserError(f"'{row.name}': a row is one setting, its words ask for {len({s.cell for s in found.specs})}")
+    needed = SCORES[row.score].tasks
+    if needed > found.tasks:
+        raise UserError(f"'{row.name}': {row.score} needs {needed} tasks, its words ask for {found.tasks}")
+    return found
 
 
 def run_rows(planned: Planned, stderr: Console) -> dict[str, list[RunResult]]:

@@ -5,7 +5,7 @@ import math
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from cl_nvrm.analysis.verdict import CONFIDENCE
+from cl_nvrm.analysis.verdict import CONFIDENCE, sample
 from cl_nvrm.reproduce.outcome import Outcome
 
 COLOURS = {"agrees": "#0173b2", "differs": "#d55e00", "too few seeds": "#949494"}  # of seaborn's colourblind palette
@@ -21,10 +21,9 @@ def figure(found: Outcome) -> Figure:
         axis.errorbar(
             theirs.mean, place - 0.17, xerr=_half(theirs.deviation, theirs.runs), fmt="|", color="0.45", ms=9, lw=1.5
         )
-        count, mean = len(each.values), math.fsum(each.values) / len(each.values)
-        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in each.values) / (count - 1)) if count > 1 else None
-        colour = COLOURS[each.verdict.word if each.verdict else "too few seeds"]
-        axis.errorbar(mean, place + 0.17, xerr=_half(deviation, count), fmt="o", color=colour, ms=4, lw=1.5)
+        own = sample(each.values)
+        half = _half(own.deviation, own.runs)
+        axis.errorbar(own.mean, place + 0.17, xerr=half, fmt="o", color=COLOURS[each.word], ms=4, lw=1.5)
     axis.set_yticks(range(len(rows)), [each.row.name for each in rows], fontsize=8)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.grid(axis="x", color="0.9")

@@ -1,6 +1,6 @@
 """One file a published table or figure; a file with a ``TARGET`` is found by its name.
 
-Folders called ``targets`` below those of ``CL_NVRM_PLUGINS`` count, too; of two files of one name, ours does.
+Folders called ``targets`` below those of ``CL_NVRM_PLUGINS`` count, too; a name that two files claim is refused.
 """
 
 import cl_nvrm
