@@ -1,6 +1,7 @@
 """Rotated MNIST: the same digits turned by another angle in each task, with a shared output layer."""
 
 import random
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from cl_nvrm.spec import derived_seed
@@ -14,7 +15,7 @@ def benchmark(
     mnist: "Images",
     *,
     tasks: int = 5,
-    angles: Literal["even", "random"] = "even",
+    angles: str = "even",
     most: float = 180.0,
     width: int = 1024,
     depth: int = 2,
@@ -30,8 +31,9 @@ def benchmark(
     """Turn the digits anticlockwise, by angles that lie in [0, ``most``) degrees.
 
     ``even``: k · most / tasks for task k, as Lopez-Paz and Ranzato (NeurIPS 2017) have them, from 0 on; ``random``:
-    drawn from the run's seed, as Buzzega et al. (NeurIPS 2020) do. Each pixel is the nearest one of the original, and
-    black where there is none. All other parameters and the recipe are those of permuted-mnist.
+    drawn from the run's seed, as Buzzega et al. (NeurIPS 2020) do; or one angle a task, as in ``angles=0/45/90`` with
+    ``tasks=3``. Each pixel is the nearest one of the original, and black where there is none. All other parameters and
+    the recipe are those of permuted-mnist.
     """
     from cl_nvrm.benchmark import Recipe, TaskData, chosen_rows
     from cl_nvrm.continual.pixels import prepared, turned
@@ -46,11 +48,10 @@ def benchmark(
     train_rows, (test_x, test_y, test_rows) = chosen_rows(images, subset, holdout)
     train_images = TaskData(images.train_x, images.train_y[train_rows], rows=train_rows)
     test_images = TaskData(test_x, test_y[test_rows], rows=test_rows)
-    train, test, degrees = [], [], []
+    degrees = _degrees(angles, tasks, most, seed)
+    train, test = [], []
     for task in range(tasks):
-        share = task / tasks if angles == "even" else random.Random(derived_seed(seed, "angle", task)).random()
-        degrees.append(round(most * share, 6))
-        places = [tensor.to(images.train_x.device) for tensor in turned(images, degrees[-1])]
+        places = [tensor.to(images.train_x.device) for tensor in turned(images, degrees[task])]
         train.append(train_images.permuted(*places))
         test.append(test_images.permuted(*places))
     return in_scenario(
@@ -64,3 +65,16 @@ def benchmark(
         recipe=Recipe(fresh_optimizer=fresh_optimizer),
         details={"angles": degrees},
     )
+
+
+def _degrees(angles: str, tasks: int, most: float, seed: int) -> list[float]:
+    if angles in ("even", "random"):
+        drawn = (random.Random(derived_seed(seed, "angle", task)).random() for task in range(tasks))
+        return [round(most * (task / tasks if angles == "even" else next(drawn)), 6) for task in range(tasks)]
+    try:
+        told = [float(text) for text in angles.split("/")]
+    except ValueError:
+        told = []
+    if len(told) != tasks or not all(map(isfinite, told)):
+        raise ValueError(f"angles must be even, random, or {tasks} degrees such as 0/45/90, one a task, got {angles}")
+    return told

@@ -18,11 +18,12 @@ def benchmark(
     width: int = 32,
     heads: bool = False,
     scenario: Annotated[Literal["auto", "task", "domain", "class"], "later"] = "auto",
+    outputs: Annotated[Literal["seen", "all"], "later"] = "seen",
     seed: int,
 ) -> "Benchmark":
     """Draw ``samples`` training and as many test points a task, in equal classes.
 
-    ``scenario`` is one of those of ``continual/scenarios``; ``auto`` is domain, and with ``heads`` task.
+    ``scenario`` and ``outputs`` are those of ``continual/scenarios``; ``auto`` is domain, and with ``heads`` task.
 
     ``holdout`` takes that many training points of each task away and tests on these instead.
     """
@@ -60,5 +61,6 @@ def benchmark(
         lambda classes, heads: MLP(inputs, classes, width=width, heads=heads),
         classes=classes,
         about="moving Gaussian clusters",
+        outputs=outputs,
         recipe=Recipe(batch_size=32, epochs=3, lr=3e-3, fresh_optimizer=heads or scenario == "task"),
     )

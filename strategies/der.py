@@ -1,4 +1,4 @@
-"""Dark experience replay: samples from memory keep the logits they had when they were shown (Buzzega et al. 2020).
+"""Dark experience replay: samples from memory keep their logits (Buzzega et al. 2020); one head: with outputs=all.
 
 The default alpha is that of the authors' code for Permuted and for Rotated MNIST with a memory of 200
 (utils/best_args.py of aimagelab/mammoth, tag neurips2020). Where classes are added to one output layer, it needs

@@ -175,9 +175,11 @@ def test_the_share_of_the_way_from_plain_to_joint_training():
     cells[2] = cell("joint", [0.9, 0.9, 0.9])
     cells.append(cell("scratch", [0.5, 0.5]))
     (found,) = shares(cells)
-    assert found.name == "ewc" and found.n == 3 and found.value == pytest.approx(0.5 / 1.05)
+    assert (found.name, found.upper) == ("ewc", "joint") and found.n == 3 and found.value == pytest.approx(0.5 / 1.05)
     assert found.interval[0] < found.value < found.interval[1]
     assert shares(cells[:2]) == [] == shares([cells[0], cells[2]])
+    longer = cell("joint:steps=epochs", [0.95, 0.95, 0.95])
+    assert [share.upper for share in shares([*cells, longer])] == ["joint", "joint:steps=epochs"]
     other = cell("joint", [0.9, 0.9], eval_every=7)
     assert shares([*cells[:2], other]) == []
     (undefined,) = shares([cell("naive", [0.9, 0.9]), cell("ewc", [0.8, 0.9]), cell("joint", [0.9, 0.8])])

@@ -8,6 +8,7 @@ from cl_nvrm.benchmark import Recipe, TaskData
 from cl_nvrm.continual.pixels import prepared, turned
 from cl_nvrm.continual.scenarios import Growing, in_scenario
 from cl_nvrm.data.images import Images, RawImages
+from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP
 from cl_nvrm.spec import catalog, grammar
 from cl_nvrm.training.train import run_one
@@ -53,7 +54,8 @@ def test_labels_heads_and_chance_of_a_scenario(scenario, labels, tasks, heads, c
     made = two_tasks(scenario)
     assert [set(part.targets) for part in made.train] == labels == [set(part.targets) for part in made.test]
     assert [part.task for part in made.train] == tasks and (made.heads, made.chance) == (heads, chance)
-    assert made.scenario == f"{scenario}-incremental, made up"
+    grows = ", a head that grows" if scenario == "class" else ""
+    assert made.scenario == f"{scenario}-incremental, made up{grows}"
 
 
 def test_outputs_of_classes_to_come_are_not_there_and_have_no_gradient():
@@ -152,6 +154,10 @@ def test_what_lies_outside_of_a_turned_image_is_black(images):
     corner = made.train[1].gather(torch.arange(3))[0][:, 0, 0, 0]
     assert torch.equal(corner, images.black.expand(3, 1, 1)[:, 0, 0])
     assert torch.equal(made.train[0].gather(torch.arange(3))[0], images.train_x[made.train[0].rows[:3]])
+    assert build(images, "rotated-mnist:width=4,tasks=3,angles=0/45.5/-90").details["angles"] == [0.0, 45.5, -90.0]
+    for wrong in ("0/45", "0/45/x", "0/45/nan", "even/1/2", ""):
+        with pytest.raises((ValueError, UserError), match="angles"):
+            build(images, f"rotated-mnist:width=4,tasks=3,angles={wrong}")
     angles = [build(images, "rotated-mnist:width=4,angles=random,most=90", seed).details["angles"] for seed in (0, 1)]
     assert angles[0] != angles[1] and all(0 <= angle < 90 for angle in angles[0] + angles[1])
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from scipy import stats
@@ -19,11 +20,14 @@ BOUNDS = ("joint", "cumulative", "scratch", "randumb")  # what figures show as l
 class Share:
     """How far a cell gets in a metric: 0 is plain training, 1 joint training; with a 95 % interval (Fieller).
 
+    ``upper`` is the name of the joint training that is meant: there may be several, with other numbers of steps.
+
     ``value`` is None, with a ``reason``, where joint training is not above plain training; the interval, where there is
     a single seed, or where the way cannot be told from none. ``n`` is the number of common seeds.
     """
 
     name: str
+    upper: str
     value: float | None
     interval: Interval | None
     n: int
@@ -41,35 +45,33 @@ def shares(of: Sequence[Cell], metric: str = "ACC") -> list[Share]:
     for cell in of:
         if is_bound(cell) or grammar.family(cell.spec.strategy) == LOWER:
             continue
-        ends = [_beside(cell, of, name) for name in (LOWER, UPPER)]
-        if None not in ends:
-            low, own, high = (c.values(metric) for c in (ends[0], cell, ends[1]) if c)
+        for plain, joint in product(_beside(cell, of, LOWER), _beside(cell, of, UPPER)):
+            low, own, high = (c.values(metric) for c in (plain, cell, joint))
             seeds = sorted(low.keys() & own.keys() & high.keys())
             if seeds:
                 gained = [own[seed] - low[seed] for seed in seeds]
                 way = [high[seed] - low[seed] for seed in seeds]
-                found.append(_share(cell.name, gained, way))
+                found.append(_share(cell.name, joint.name, gained, way))
     return found
 
 
-def _beside(cell: Cell, of: Sequence[Cell], family: str) -> Cell | None:
-    """The cell of a family that has a cell's other settings."""
-    alike = (
+def _beside(cell: Cell, of: Sequence[Cell], family: str) -> list[Cell]:
+    """The cells of a family that have a cell's other settings."""
+    return [
         other
         for other in of
         if grammar.family(other.spec.strategy) == family
         and replace(other.spec, strategy="", chosen="") == replace(cell.spec, strategy="", chosen="")
-    )
-    return next(alike, None)
+    ]
 
 
-def _share(name: str, gained: Sequence[float], way: Sequence[float]) -> Share:
+def _share(name: str, upper: str, gained: Sequence[float], way: Sequence[float]) -> Share:
     """The ratio of two paired means."""
     n, whole = len(way), float(np.mean(way))
     if whole <= 0:
-        return Share(name, None, None, n, "joint training is not above plain training")
+        return Share(name, upper, None, None, n, "joint training is not above plain training")
     value = float(np.mean(gained)) / whole
-    return Share(name, value, ratio_interval(gained, way) if n > 1 else None, n)
+    return Share(name, upper, value, ratio_interval(gained, way) if n > 1 else None, n)
 
 
 def ratio_interval(above: Sequence[float], below: Sequence[float], level: float = 0.95) -> Interval | None:

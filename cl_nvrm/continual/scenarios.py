@@ -71,6 +71,7 @@ def in_scenario(
     count = len(train)
     several = scenario == "task"
     total = classes * count if scenario == "class" else classes
+    active = {"seen": "a head that grows", "all": "all outputs active"}[outputs] if scenario == "class" else ""
     first_class = range(0, classes * count, classes) if scenario == "class" else [0] * count
 
     def placed(tasks: Sequence[TaskData]) -> list[TaskData]:
@@ -86,7 +87,7 @@ def in_scenario(
         return Growing(made) if scenario == "class" and outputs == "seen" else made
 
     return Benchmark(
-        scenario=f"{scenario}-incremental, {about}",
+        scenario=", ".join(filter(None, (f"{scenario}-incremental", about, active))),
         train=placed(train),
         test=placed(test),
         model=model,

@@ -40,7 +40,7 @@ def after_each_task(cell: Cell) -> Table:
     Of a single task, the metrics there are. The note tells of trials that did not finish.
     """
     done = cell.done
-    title = f"{cell.name}  (n = {len(done)}, %)"
+    title = f"{cell.name}  (n = {len(done)}, %{memory(cell)})"
     unfinished = "\n".join(
         f"{cell.name}, seed {r.spec.seed}: {r.status} ({r.error})"
         + (f"; accuracy up to task {len(r.accuracy)} is kept" if r.accuracy else "")
@@ -59,6 +59,19 @@ def after_each_task(cell: Cell) -> Table:
         for name, curve in CURVES.items()
     )
     return Table("tasks", title, ("after task", *(str(task + 1) for task in range(tasks))), rows, unfinished)
+
+
+def memory(cell: Cell) -> str:
+    """Return what a run keeps at its end beside the network, "; memory 200 samples, 0.63 MB", or "" if nothing."""
+    told = [
+        points[-1]
+        for result in cell.done[:1]
+        for points in result.diagnostics.values()
+        if isinstance(points, list) and points and isinstance(points[-1], dict)
+    ]
+    samples, size = (sum(each.get(key, 0) for each in told) for key in ("memory_samples", "memory_bytes"))
+    parts = [f"{samples} samples"] * bool(samples) + [f"{size / 1e6:.2f} MB"] * bool(size)
+    return f"; memory {', '.join(parts)}" if parts else ""
 
 
 def _percent(values: Sequence[float]) -> Entry:
@@ -119,6 +132,7 @@ def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
             reasons = sorted({metric(name, r).reason or "" for cell in of for r in cell.results})
             absent.setdefault("; ".join(reasons), []).append(name)
     note += "".join(f" No {', '.join(those)}: {why}." for why, those in absent.items())
+    note += "".join(f" {cell.name}{kept}." for cell in of if (kept := memory(cell)))
     held = [row for row in compared if row.reference]
     if any(row.found.n >= FEWEST for row in held):
         note += (
@@ -214,16 +228,22 @@ def of_the_way(found: Sequence[Share]) -> Table:
     rows = tuple(
         (
             Entry(share.name),
-            Entry("–", None, share.reason) if share.value is None else Entry(f"{100 * share.value:.0f}", share.value),
+            Entry(share.upper),
+            Entry("–", None, share.reason) if share.value is None else Entry(f"{100 * share.value:.2f}", share.value),
             _ends(_points(share.interval)) if share.interval else Entry("–"),
             Entry(str(share.n), share.n),
         )
         for share in found
     )
     reasons = sorted({share.reason for share in found if share.reason})
-    note = "Mean gain in ACC over plain training, in percent of joint training's; interval of paired means (Fieller)."
+    note = (
+        "Mean gain in ACC (mean accuracy at the end) over plain training, divided by the gain of joint training on the "
+        "same seeds; interval of the ratio of paired means (Fieller). Joint training is a bound only once it has "
+        "converged: joint:steps=epochs trains it in whole epochs of all tasks."
+    )
     note += "".join(f" No value: {reason}." for reason in reasons)
-    return Table("of-the-way", "From plain to joint training", ("strategy", "% of the way", "95 % CI", "n"), rows, note)
+    header = ("strategy", "way to", "% of the way", "95 % CI", "n")
+    return Table("of-the-way", "From plain to joint training", header, rows, note, texts=2)
 
 
 def _points(ends: Interval | None) -> Interval | None:

@@ -180,7 +180,7 @@ def circumstances(spec: RunSpec, benchmark: Benchmark, images: data.Images | Non
         "scenario": benchmark.scenario,
         "heads": benchmark.heads,
         "chance": benchmark.chance,
-        "train_images": len(images.train_y) if images else None,
+        "train_samples": [len(part) for part in benchmark.train],
         **({"data_notes": list(images.notes)} if images and images.notes else {}),
         "seeds": dict(parts(spec).seeds),
         **benchmark.details,
