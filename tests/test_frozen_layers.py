@@ -144,8 +144,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("first", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["first", "last"])
-@pytest.mark.parametrize(("strategy", "scenario"), CASES)
+# In a quarter of the cases the plug-in comes last, too; each strategy and each scenario is among them.
+ORDERED = [(*case, True) for case in CASES]
+ORDERED += [
+    pytest.param(*case, False, marks=pytest.mark.slow)
+    for case in CASES
+    if (STRATEGIES.index(case[0]) + list(SCENARIOS).index(case[1])) % 4 == 0
+]
+
+
+@pytest.mark.parametrize(("strategy", "scenario", "first"), ORDERED)
 def test_no_strategy_minds(strategy, scenario, first, train_toy):
     torch.manual_seed(0)
     model, benchmark, others = SCENARIOS[scenario]()

@@ -1,6 +1,7 @@
 """Number format, layout and compilation change how a network is computed and not which one it is."""
 
 import shutil
+from itertools import product
 from typing import get_args, get_type_hints
 
 import pytest
@@ -101,11 +102,17 @@ def test_every_strategy_runs_in_bfloat16(toy_spec, strategy):
     assert result.status == "done" and len(result.accuracy) == (1 if strategy == "early-stopping" else 2)
 
 
+# A quarter of all combinations: every strategy on every network; precision and memory format take turns.
+WAYS = list(product(PRECISIONS, (False, True)))
+COMBINATIONS = [
+    pytest.param(strategy, NETWORKS[name], *WAYS[(number + place) % len(WAYS)], id=f"{strategy}-{name}")
+    for number, strategy in enumerate(catalog.names("strategies"))
+    for place, name in enumerate(NETWORKS)
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-@pytest.mark.parametrize("strategy", catalog.names("strategies"))
+@pytest.mark.parametrize(("strategy", "network", "precision", "channels_last"), COMBINATIONS)
 def test_every_strategy_runs_in_every_precision_on_every_kind_of_network(
     toy_spec, strategy, network, precision, channels_last
 ):
