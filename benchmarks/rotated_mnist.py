@@ -30,10 +30,10 @@ def benchmark(
 ) -> "Benchmark":
     """Turn the digits anticlockwise, by angles that lie in [0, ``most``) degrees.
 
-    ``even``: k · most / tasks for task k, as Lopez-Paz and Ranzato (NeurIPS 2017) have them, from 0 on; ``random``:
-    drawn from the run's seed, as Buzzega et al. (NeurIPS 2020) do; or one angle a task, as in ``angles=0/45/90`` with
-    ``tasks=3``. Each pixel is the nearest one of the original, and black where there is none. All other parameters and
-    the recipe are those of permuted-mnist.
+    ``even``: k · most / tasks for task k (Lopez-Paz and Ranzato, NeurIPS 2017, draw one from each such interval);
+    ``random``: drawn from the run's seed, as Buzzega et al. (NeurIPS 2020) do; or one angle a task, as in
+    ``angles=0/45/90`` with ``tasks=3``. Each pixel is the nearest one of the original, and black where there is none.
+    All other parameters and the recipe are those of permuted-mnist.
     """
     from cl_nvrm.benchmark import Recipe, TaskData, chosen_rows
     from cl_nvrm.continual.pixels import prepared, turned

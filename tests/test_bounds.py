@@ -150,6 +150,13 @@ def test_from_scratch_draws_from_a_state_of_its_own_and_starts_the_optimizer_ane
     assert not torch.equal(model[0].weight, first) and float(model[1].running_mean.abs().sum()) == 0
 
 
+@pytest.mark.parametrize("bound", ["joint", "cumulative"])
+@pytest.mark.parametrize("mix", ["halves", "concatenated"])
+def test_replay_beside_the_data_of_other_tasks_is_refused(bound, mix, toy_spec):
+    with pytest.raises(UserError, match="leave out replay"):
+        run_one(toy_spec(f"{bound}+replay:mix={mix}", benchmark="toy:tasks=2"), threads=1)
+
+
 def test_a_network_that_cannot_be_made_anew_is_refused():
     from types import SimpleNamespace
 

@@ -64,6 +64,7 @@ def test_a_run_records_how_it_was_computed(toy_spec, option):
     assert {name: getattr(other.spec, name) for name in option} == option
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_sees_the_noise_on_its_weights(toy_spec):
     """The compiled code must read the weights of the moment, not those it was compiled with."""

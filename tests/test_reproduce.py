@@ -114,6 +114,8 @@ def test_rows_can_be_chosen(made_up, tmp_path):
     (cut,) = chosen(found, pattern="", quick=False, cut=1)
     planned = plan_rows(found, [cut], 1, 1, tmp_path, [])
     assert cut.name == "first task" and [spec.first_tasks for spec in planned.plan.specs] == [1]
+    whole = plan_rows(found, [cut], 1, 2, tmp_path, []), plan_rows(found, [cut], 1, 0, tmp_path, [])
+    assert whole[0].plan.specs == whole[1].plan.specs, "a cut behind the last task cuts nothing"
     with pytest.raises(UserError, match="--rows lwf --quick"):
         chosen(found, pattern="lwf", quick=True, cut=0)
 
@@ -145,7 +147,18 @@ def test_a_part_of_the_rows_leaves_what_is_written_of_the_others(made_up, capsys
         (["score"], "'first task': there is no score 'accuracy'; there are final accuracy,"),
         (["kind"], "spread is sd or sem, not 'std'"),
         (["nothing"], "'naive': nan is no published number"),
-        (["trials"], "'naive': the target says how many seeds"),
+        (["trials"], "'naive': --trials is not for the words of a row"),
+        (["help"], "'naive': --help is not for the words of a row"),
+        (["tune"], "'naive': --tune is not for the words of a row"),
+        (["text"], "'naive': '50' is no published number"),
+        (["spread"], "'naive': spread and runs must be at least 0"),
+        (["no-words"], "'naive': None is no text"),
+        (["itself"], "'ewc, as theirs': it cannot explain itself"),
+        (["no-runs"], "it needs a number of runs of at least 1"),
+        (["no-rows"], "it has no rows"),
+        (["no-row"], "target no-row: AttributeError"),
+        (["exits"], "target exits: SystemExit: bye"),
+        (["curve", "--jobs", "1", "--quiet"], "'first task': its runs have no training accuracy ("),
         (["several", "--jobs", "1"], "'naive': a row is one setting, its words ask for 2"),
         (["several", "--dry-run"], "'naive': a row is one setting, its words ask for 2"),
         (["later", "--dry-run"], "'first task': mean after task 9 needs 9 tasks, its words ask for 2"),
@@ -164,10 +177,23 @@ def test_what_is_wrong_is_said_in_a_line(words, says, made_up, capsys):
         "nothing": ("50.0, 60.0", 'float("nan"), 60.0'),
         "trials": ('"--strategy naive", quick', '"--strategy naive --trials 4", quick'),
         "several": ('"--strategy naive", quick', '"--strategy naive --strategy si", quick'),
+        "help": ('"--strategy naive", quick', '"--strategy naive --help", quick'),
+        "tune": ('"--strategy naive", quick', '"--strategy naive --tune=2", quick'),
+        "text": ("50.0, 60.0", '"50", 60.0'),
+        "spread": ("50.0, 60.0", "50.0, -1"),
+        "no_words": ('"--strategy naive", quick', "None, quick"),
+        "itself": ('explains="ewc"', 'explains="ewc, as theirs"'),
+        "no_runs": ("runs=10", "runs=0"),
+        "no_rows": ("rows=[", "rows=[] and ["),
+        "no_row": ("rows=[", 'rows=["a",'),
+        "exits": ("TARGET =", "raise SystemExit('bye')\nTARGET ="),
+        "curve": ("mean after task 1", "training accuracy"),
         "hsu_split_mnist": ("", ""),
     }
     for name, texts in changed.items():
         (made_up / f"{name}.py").write_text(MADE_UP.replace(*texts))
+    assert main([]) == 0, "what is wrong with one is no obstacle to the list"
+    assert capsys.readouterr().out.count("\n") == len(listing.names())
     assert main(words) == 2
     err = capsys.readouterr().err
     assert err.startswith("cl_nvrm: ") and says in err and err.count("\n") == 1

@@ -3,10 +3,11 @@
 from itertools import pairwise
 
 import pytest
+from avalanche.core import SupervisedPlugin
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import catalog, grammar
-from cl_nvrm.training.build import schedule_of
+from cl_nvrm.training.build import build_benchmark, build_strategy, schedule_of
 from cl_nvrm.training.schedule import Schedule
 from cl_nvrm.training.train import run_one
 
@@ -79,3 +80,18 @@ def test_a_run_without_a_schedule_has_none_and_one_with_is_another_run(toy_spec)
     first, second = run_one(plain), run_one(stepped)
     assert plain.id != stepped.id
     assert first.losses[0][0] == second.losses[0][0] and first.losses[0][1] != second.losses[0][1]
+
+
+def test_iterations_have_a_rate_each(toy_spec):
+    seen = []
+
+    class Watch(SupervisedPlugin):
+        def before_update(self, strategy, **kwargs):
+            seen.append(strategy.optimizer.param_groups[0]["lr"])
+
+    spec = toy_spec(benchmark="toy:tasks=2,samples=64", epochs=0, iterations=5, schedule="linear:start=0", lr=1.0)
+    benchmark, _ = build_benchmark(spec, None, "cpu")
+    strategy = build_strategy(spec, benchmark, [schedule_of(spec), Watch()], "cpu")
+    for experience in benchmark.streams().train_stream:
+        strategy.train(experience)
+    assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2] * 2)

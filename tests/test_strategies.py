@@ -29,6 +29,7 @@ REFUSED = (
         for noise in ("label-noise", "squared-label-noise")
     }
     | {"cumulative+joint": "each say which data to train on"}
+    | {f"{bound}+replay": "leave out replay" for bound in ("cumulative", "joint")}
 )
 # Refused with several heads, which test_bounds shows.
 ONE_HEAD = {"+".join(sorted((bound, penalty))) for bound in ("cumulative", "joint") for penalty in ("ewc", "mas")}

@@ -58,6 +58,20 @@ def test_words(ours, published, word):
     assert compared(ours, published).word == word
 
 
+@pytest.mark.parametrize(("off", "word"), [(0.0, "agrees"), (6.0, "agrees"), (12.0, "differs")])
+def test_a_single_published_run_can_be_told_from_ours_by_enough_seeds(off, word):
+    """Of our deviation 3, one more run lies within 2.6 of these, 7.7 points, in 99 cases of a hundred."""
+    one = Published(57.4, None, 1)
+    assert compared(around(57.4 + off, 3.0, 50), one).word == word
+    few = compared(around(57.4, 3.0, 3), one)
+    assert few.word == "too few seeds" and compared(around(57.4, 3.0, few.seeds_needed), one).word == "agrees"
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="finite"):
+        compared([97.0, math.nan, 97.0], TEN)
+
+
 def test_fewer_than_three_seeds_never_do():
     assert compared([97.7], Published(97.7, 0.01, 10)).seeds_needed == 3
     assert compared([97.7, 97.71], Published(97.7, 0.01, 10)).seeds_needed == 3

@@ -175,7 +175,7 @@ def summary(result: RunResult) -> dict[str, Metric]:
     return {name: metric(name, result) for name in METRICS}
 
 
-class _Undefined(Exception):
+class _Undefined(ValueError):
     pass
 
 

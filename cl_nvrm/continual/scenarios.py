@@ -28,7 +28,8 @@ class Growing(DynamicModule):
     """Shows only those outputs of a network whose classes have been trained on: (n, seen) of its (n, classes) logits.
 
     Classes must be numbered in the order in which they come. All outputs have their weights from the start, so the
-    optimizer keeps its state; those of classes to come get no gradient. Before the first task all are active.
+    optimizer keeps its state; those of classes to come get no gradient. What moves all weights alike, such as weight
+    decay, ``l1`` or noise that stays, moves theirs, too. Before the first task all are active.
     """
 
     seen: Tensor  # how many classes there have been

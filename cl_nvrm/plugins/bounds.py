@@ -10,11 +10,13 @@ from typing import Any, Literal, get_args
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.models.utils import is_multi_task_module
+from avalanche.training.plugins import ReplayPlugin as AvalancheReplay
 
 from cl_nvrm.benchmark import Benchmark, Merged, TaskData
 from cl_nvrm.errors import UserError
 from cl_nvrm.plugins.ewc import EWCPlugin
 from cl_nvrm.plugins.mas import MASPlugin
+from cl_nvrm.plugins.rehearsal import NaiveRehearsalPlugin
 
 Steps = Literal["same", "epochs"]
 
@@ -23,8 +25,9 @@ class ScratchPlugin(SupervisedPlugin):
     """Starts each task but the first with new weights and a new optimizer: what the task's data alone can teach.
 
     Accuracy on a task just learned is what plasticity can be measured by; on earlier tasks, that of a network which has
-    never seen them. The weights are drawn from a state of their own. UserError if some weight belongs to a module
-    without ``reset_parameters``.
+    never seen them. The weights are drawn from a state of their own, by the law of each module's ``reset_parameters``:
+    a network that draws its first weights by another starts later tasks otherwise. UserError if some weight belongs to
+    a module without that method.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
@@ -58,8 +61,8 @@ class MoreDataPlugin(SupervisedPlugin):
     """Trains each task on the data of other tasks, too: of all (``joint``), or of all so far (``cumulative``).
 
     With ``steps="same"`` an epoch draws as many samples as the task alone has, others in each epoch; ``"epochs"`` goes
-    through all of them. UserError beside penalties whose importances are those of a single task, where there are
-    several heads.
+    through all of them. UserError beside replay, which has the same data in memory and would change the number of
+    steps, and beside penalties whose importances are those of a single task, where there are several heads.
     """
 
     def __init__(self, which: Literal["all", "so far"], *, steps: Steps = "same") -> None:
@@ -76,7 +79,9 @@ class MoreDataPlugin(SupervisedPlugin):
         return replace(benchmark, train=train)
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
-        """Refuse penalties that cannot take their importances from several heads at once."""
+        """Refuse replay, and penalties that cannot take their importances from several heads at once."""
+        if any(isinstance(plugin, AvalancheReplay | NaiveRehearsalPlugin) for plugin in strategy.plugins):
+            raise UserError("joint and cumulative training see the data of other tasks anyway; leave out replay")
         if is_multi_task_module(strategy.model):
             for plugin in strategy.plugins:
                 if isinstance(plugin, EWCPlugin | MASPlugin):

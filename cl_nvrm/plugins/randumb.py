@@ -88,7 +88,10 @@ class RandomFeatures(nn.Module):
         covariance.diagonal().add_(self.ridge * covariance.diagonal().mean().clamp_min(1e-12))
         centre = means.mean(0)  # what all scores have in common is left out, which keeps them small
         away = means - centre
-        directions = torch.cholesky_solve(away.T, torch.linalg.cholesky(covariance)).T
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if bool(failed):
+            raise UserError(f"a ridge of {self.ridge:g} leaves randumb's covariance singular; take a larger one")
+        directions = torch.cholesky_solve(away.T, factor).T
         weight, bias = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
         weight[seen] = directions
         bias[seen] = -((centre + away / 2) * directions).sum(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -22,15 +23,15 @@ WIDEST = 120  # characters of a line
 def render(table: tables.Table) -> Group:
     """Return a table for the terminal, with its note below; one of too many columns has them as rows."""
     table = table if _width(table) <= WIDEST else _turned(table)
-    shown = Table(title=table.title, title_justify="left")
+    shown = Table(title=escape(table.title), title_justify="left")
     for number, heading in enumerate(table.header):
         if number < table.texts:  # names may be broken between words, but never away
             words = " ".join([heading, *(row[number].text for row in table.rows)]).split()
-            shown.add_column(heading, justify="left", min_width=min(24, max(map(len, words), default=1)))
+            shown.add_column(escape(heading), justify="left", min_width=min(24, max(map(len, words), default=1)))
         else:  # a table of numbers alone may have more columns than fit on a line
-            shown.add_column(heading, justify="right", no_wrap=bool(table.texts))
+            shown.add_column(escape(heading), justify="right", no_wrap=bool(table.texts))
     for row in table.rows:
-        shown.add_row(*(entry.text for entry in row))
+        shown.add_row(*(escape(entry.text) for entry in row))
     return Group(*([shown] if table.rows else []), *([Text(table.note)] if table.note else []))
 
 

@@ -77,11 +77,20 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
     more = [word for name in HANDED_ON if (value := getattr(arguments, name)) for word in _flag(name, value)]
     more += ["--quiet"] * arguments.quiet
+    asked = {
+        name: plan_rows(
+            each,
+            chosen(each, pattern=arguments.rows, quick=arguments.quick, cut=arguments.cut),
+            arguments.seeds,
+            arguments.cut,
+            (arguments.out or FOLDER / name) / "runs",
+            more,
+        )
+        for name, each in found.items()
+    }
     results, outcomes = [], []
-    for name, each in found.items():
-        folder = arguments.out or FOLDER / name
-        rows = chosen(each, pattern=arguments.rows, quick=arguments.quick, cut=arguments.cut)
-        planned = plan_rows(each, rows, arguments.seeds, arguments.cut, folder / "runs", more)
+    for name, planned in asked.items():
+        each, folder = found[name], arguments.out or FOLDER / name
         if arguments.dry_run:
             _tell(name, planned)
             continue

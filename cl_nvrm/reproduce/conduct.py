@@ -57,7 +57,8 @@ def plan_rows(
             data = ["--data", target.data] if target.data else []
             arguments = parse([*words, *data, "--out", str(folder), "--no-plots", *more])
             made[words] = (arguments, _planned(row, arguments, tell))
-        specs[row.name] = [replace(spec, first_tasks=cut) for spec in made[words][1].specs]
+        first = cut if cut < made[words][1].tasks else 0
+        specs[row.name] = [replace(spec, first_tasks=first) for spec in made[words][1].specs]
     if not made:
         raise UserError("there are no rows to run")
     every = list({spec.id: spec for row in specs.values() for spec in row}.values())

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cl_nvrm.analysis.verdict import MARGIN, Published, Verdict, compared, sample
-from cl_nvrm.errors import counted
+from cl_nvrm.errors import UserError, counted
 from cl_nvrm.report.tables import Entry, Table
 from cl_nvrm.reproduce.definition import SCORES, Row, Target
 from cl_nvrm.reproduce.orders import OrderOutcome, PairOutcome, listed, pairs
@@ -68,7 +68,10 @@ def outcome(name: str, target: Target, results: Mapping[str, Sequence[RunResult]
 
 
 def _row_outcome(target: Target, row: Row, results: Sequence[RunResult]) -> RowOutcome:
-    values = tuple(100 * SCORES[row.score].of(result) for result in results if result.status == "done")
+    try:
+        values = tuple(100 * SCORES[row.score].of(result) for result in results if result.status == "done")
+    except (KeyError, IndexError, ValueError) as problem:
+        raise UserError(f"'{row.name}': its runs have no {row.score} ({problem})") from problem
     diverged = sum(result.status == "diverged" for result in results)
     theirs = published(target, row)
     verdict = compared(values, theirs) if values else None
