@@ -116,6 +116,7 @@ def _rows() -> list[Row]:
                         rows[-1],
                         name=f"LwF summed, {scenario}",
                         words=f"{setting.format(scenario=scenario)} {SUMMED}",
+                        seeds=5,
                         explains=rows[-1].name,
                         note="the loss as a sum over outputs",
                     )
