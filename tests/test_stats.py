@@ -52,6 +52,39 @@ def test_the_permutation_test_counts_all_signs(differences):
     assert stats.sign_flip_p(differences) == pytest.approx(by_hand(differences))
 
 
+@pytest.mark.parametrize("images", [10_000, 2_000, 360])
+def test_differences_of_a_few_images_are_as_equal_as_the_numbers_of_these(images):
+    """Sums of fractions differ by rounding where those of whole numbers are equal, as many of small differences are."""
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        counts = generator.integers(-3, 4, size=10)
+        first = generator.integers(0, images - 3, size=10)
+        differences = [(a + d) / images - a / images for a, d in zip(first.tolist(), counts.tolist(), strict=True)]
+        assert stats.sign_flip_p(differences) == by_hand(counts.tolist())
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_what_is_no_number_has_no_p(wrong):
+    with pytest.raises(ValueError, match="finite"):
+        stats.sign_flip_p([0.1, wrong, 0.2])
+
+
+@given(st.lists(st.floats(-3, 3), min_size=2, max_size=12), st.floats(0.1, 2))
+def test_equivalence_is_a_ninety_percent_interval_within_the_margin(differences, margin):
+    low, high = stats.t_interval(differences, 0.9)
+    if min(abs(low + margin), abs(high - margin)) > 1e-6:
+        assert (stats.equivalence_p(differences, margin) < 0.05) == (-margin < low and high < margin)
+
+
+def test_equivalence_is_claimed_wrongly_as_often_as_it_says():
+    """At a true difference of exactly the margin, where it is claimed most often."""
+    samples = np.random.default_rng(0).normal(1.0, 0.8, size=(4000, 10))
+    assert 0.04 < np.mean([stats.equivalence_p(row, 1.0) < 0.05 for row in samples.tolist()]) < 0.06
+    assert stats.equivalence_p([0.0], 1.0) == 1.0 and stats.equivalence_p([0.2, 0.2], 0.1) == 1.0
+    with pytest.raises(ValueError, match="margin"):
+        stats.equivalence_p([0.1, 0.2], 0.0)
+
+
 def test_the_permutation_test_with_many_trials_agrees_with_scipy():
     differences = np.random.default_rng(0).normal(0.4, 1, size=30)
     expected = reference.permutation_test(

@@ -64,7 +64,9 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     """Return the two-sided p of the paired permutation test: how often random signs give a mean as far from 0.
 
     Fisher, The Design of Experiments, 1935, section 21. Exact, over all 2ⁿ signs, up to n = 16; with 9,999 random ones
-    beyond. Its smallest value is 2^(1-n), so fewer than six trials cannot reach 0.05.
+    beyond. Its smallest value is 2^(1-n), so fewer than six trials cannot reach 0.05. Sums that differ by rounding
+    alone count as equal: there are many of these where accuracies differ by a few images. ValueError if a difference is
+    no finite number.
 
     >>> sign_flip_p([0.1, 0.2, 0.3, 0.4])  # 2 of the 16 signs, all plus and all minus
     0.125
@@ -75,15 +77,37 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     n = len(values)
     if n == 0:
         return 1.0
+    if not np.isfinite(values).all():
+        raise ValueError(f"differences must be finite numbers, got {differences}")
     if n <= EXACT_UP_TO:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         extra = 0
     else:
         signs = np.random.default_rng(0).choice([-1, 1], size=(RESAMPLES, n))
         extra = 1  # the observed signs are one of those there could have been
-    means = np.abs(signs @ values)
-    as_far = int((means >= np.abs(values.sum()) * (1 - 1e-12)).sum())
+    rounding = 1e-12 * float(np.abs(values).sum())  # of any of these sums, however near to 0 it is
+    as_far = int((np.abs(signs @ values) >= abs(float(values.sum())) - rounding).sum())
     return min(1.0, (as_far + extra) / (len(signs) + extra))
+
+
+def equivalence_p(differences: Sequence[float], margin: float) -> float:
+    """Return the p of two one-sided t tests (TOST): small if the mean difference lies within ± ``margin``.
+
+    Below 0.05 if and only if the 90 % interval (t) lies within the margin. 1 for fewer than two values (Schuirmann,
+    Journal of Pharmacokinetics and Biopharmaceutics 15, 1987). ValueError if the margin is not above 0.
+
+    >>> equivalence_p([0.1, -0.1, 0.2, -0.2, 0.0], margin=1.0) < 0.001
+    True
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin must be above 0, got {margin}")
+    mean, sd = mean_sd(differences)
+    n = len(differences)
+    if n < 2:
+        return 1.0
+    if sd == 0:
+        return 0.0 if abs(mean) < margin else 1.0
+    return float(stats.t.sf((margin - abs(mean)) / (sd / math.sqrt(n)), n - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
