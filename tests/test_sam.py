@@ -95,11 +95,12 @@ def test_it_equals_a_hand_written_loop_also_under_noise(train_toy, make, noise):
 
 
 def test_the_ascent_has_the_length_rho_in_its_own_measure():
-    weights = list(network().parameters())
+    named = dict(network().named_parameters())
+    weights = list(named.values())
     for w in weights:
         w.grad = torch.randn_like(w)
-    assert sum(float(e.square().sum()) for e in SAMPlugin(0.3).ascent(weights)) == pytest.approx(0.09, rel=1e-5)
-    adaptive = SAMPlugin(0.3, eta=0.1).ascent(weights)
+    assert sum(float(e.square().sum()) for e in SAMPlugin(0.3).ascent(named)) == pytest.approx(0.09, rel=1e-5)
+    adaptive = SAMPlugin(0.3, eta=0.1).ascent(named)
     sizes = [w.detach().abs() + 0.1 if w.ndim > 1 else 1.0 for w in weights]
     length = sum(float((e / t).square().sum()) for e, t in zip(adaptive, sizes, strict=True))
     assert length == pytest.approx(0.09, rel=1e-5)
@@ -114,7 +115,8 @@ def test_the_adaptive_ascent_does_not_change_when_layers_are_rescaled():
     def relative(scale):
         weights = [nn.Parameter(layers[0] * scale), nn.Parameter(layers[1] / scale)]
         cross_entropy(torch.relu(x @ weights[0].T) @ weights[1].T, y).backward()
-        return [e / w.detach() for e, w in zip(SAMPlugin(0.5, eta=0.0).ascent(weights), weights, strict=True)]
+        ascent = SAMPlugin(0.5, eta=0.0).ascent({"0.weight": weights[0], "1.weight": weights[1]})
+        return [e / w.detach() for e, w in zip(ascent, weights, strict=True)]
 
     for one, other in zip(relative(1.0), relative(8.0), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
@@ -125,7 +127,18 @@ def test_where_the_gradient_is_zero_there_is_nowhere_to_go(make):
     weights = [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3))]
     for w in weights:
         w.grad = torch.zeros_like(w)
-    assert all(torch.equal(e, torch.zeros_like(w)) for e, w in zip(make().ascent(weights), weights, strict=True))
+    named = dict(zip(("weight", "bias"), weights, strict=True))
+    assert all(torch.equal(e, torch.zeros_like(w)) for e, w in zip(make().ascent(named), weights, strict=True))
+
+
+def test_the_weights_of_normalisation_count_relative_to_their_size_and_biases_do_not():
+    """As in the authors' code, which scales every parameter with "weight" in its name (SamsungLabs/ASAM, asam.py)."""
+    named = {"norm.weight": nn.Parameter(torch.tensor([3.0])), "norm.bias": nn.Parameter(torch.tensor([2.0]))}
+    for w in named.values():
+        w.grad = torch.ones(1)
+    gamma, bias = SAMPlugin(0.5, eta=1.0).ascent(named)
+    norm = (4.0**2 + 1.0**2) ** 0.5
+    assert float(gamma) == pytest.approx(0.5 * 4.0**2 / norm) and float(bias) == pytest.approx(0.5 / norm)
 
 
 @pytest.mark.parametrize("plugin", [lambda: SAMPlugin(0.0), lambda: SAMPlugin(0.0, eta=0.01)])

@@ -10,7 +10,7 @@ taken at the weights without ε. Under NVRM, θ is the noisy θ + ξ, with one �
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,9 @@ class SAMPlugin(SupervisedPlugin):
     """Two forward and backward passes a step: one for ε, of length ``rho`` ≥ 0, one for the gradient at θ + ε.
 
     The length is the Euclidean one over all weights that have a gradient. With a number ``eta`` ≥ 0 it is ASAM's, in
-    which weights of two or more dimensions count relative to |θ| + ``eta``, and biases as they are. At ``rho`` 0 there
-    is one pass, and nothing is touched. Of several such plug-ins the ε add up.
+    which parameters with "weight" in their names, those of normalisation layers among them, count relative to |θ| +
+    ``eta``, and all others, such as biases, as they are; that is the rule of the authors' code. At ``rho`` 0 there is
+    one pass, and nothing is touched. Of several such plug-ins the ε add up.
 
     ``strategy.loss`` and ``mb_output`` are those of the first pass, running statistics move in the first pass alone,
     and the weights come back bit for bit, whatever happens. The place among the plug-ins does not matter.
@@ -49,10 +50,12 @@ class SAMPlugin(SupervisedPlugin):
         self.rho, self.eta = rho, eta
 
     @torch.no_grad()
-    def ascent(self, weights: list[Tensor]) -> list[Tensor]:
-        """Return ε for each of the weights, from their gradients; all zeros where the gradient is 0."""
-        gradients: list[Any] = [w.grad for w in weights]
-        sizes: list[Any] = [1.0 if self.eta is None or w.ndim < 2 else w.abs() + self.eta for w in weights]
+    def ascent(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return ε for each of the weights, by name, from their gradients; all zeros where the gradient is 0."""
+        gradients: list[Any] = [w.grad for w in weights.values()]
+        sizes: list[Any] = [
+            1.0 if self.eta is None or "weight" not in name else w.abs() + self.eta for name, w in weights.items()
+        ]
         scaled = [size * g for size, g in zip(sizes, gradients, strict=True)]
         norm = get_total_norm(scaled)
         length = torch.where(norm > 0, self.rho / norm, 0.0)
@@ -93,8 +96,10 @@ def _two_passes(strategy: Any, plugins: list[SAMPlugin]) -> Iterator[None]:
         backward()
         trained = (p for group in strategy.optimizer.param_groups for p in group["params"])
         weights = [p for p in trained if p.grad is not None and p.requires_grad]
+        names = {id(p): name for name, p in strategy.model.named_parameters()}
+        named = {names.get(id(p), f"parameter {number}"): p for number, p in enumerate(weights)}
         output, loss = strategy.mb_output, strategy.loss
-        with _displaced(strategy.model, weights, [plugin.ascent(weights) for plugin in plugins]):
+        with _displaced(strategy.model, weights, [plugin.ascent(named) for plugin in plugins]):
             try:
                 for weight in weights:
                     weight.grad = None  # not optimizer.zero_grad(), at which some optimizers draw noise
