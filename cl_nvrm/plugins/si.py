@@ -2,8 +2,8 @@
 
 Zenke, Poole and Ganguli, "Continual learning through synaptic intelligence", ICML 2017, eq. 3 to 5: each weight's
 importance is its share of the loss decrease along the training path, ω_i = -Σ_t g_i(t) Δθ_i(t) with g the gradient of
-the *unregularised* loss; at the end of a task Ω_i += max(0, ω_i) / ((θ_i - θ_i,start)² + ξ), and the next tasks pay c
-Σ_i Ω_i (θ_i - θ*_i)².
+the *unregularised* loss; at the end of a task Ω_i += ω_i / ((θ_i - θ_i,start)² + ξ), and the next tasks pay c Σ_i Ω_i
+(θ_i - θ*_i)². The paper says nothing of ω_i below 0; what codes do with it is the option ``clamp``.
 
 Avalanche 0.6.0's own SI keeps a view of the live weights where it means to keep a copy, so on a CPU all its
 importances are 0.
