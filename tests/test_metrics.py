@@ -6,7 +6,9 @@ from cl_nvrm.spec import RunResult, RunSpec
 SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
 MATRIX = ((0.9, 0.3, 0.2), (0.95, 0.8, 0.4), (0.5, 0.6, 0.7))
 TRACE = ((0, 5, (0.1,)), (1, 5, (0.2, 0.3)), (2, 5, (0.4, 0.55, 0.2)), (2, 10, (0.6, 0.7, 0.3)))
-RUN = RunResult(SPEC, "done", MATRIX, initial=(0.1, 0.2, 0.1), trace=TRACE)
+START = (0.1, 0.2, 0.1)
+ONE_BY_ONE = {"heads": 1, "scenario": "class-incremental, 2 classes a task"}
+RUN = RunResult(SPEC, "done", MATRIX, initial=START, trace=TRACE)
 
 
 def value(name, run=RUN):
@@ -38,6 +40,8 @@ def test_the_two_curves_follow_the_tasks():
         (RunResult(SPEC, "done", ((0.9,),)), "BWT", "only one task"),
         (RunResult(SPEC, "done", ((0.9,),)), "forgetting", "only one task"),
         (RunResult(SPEC, "done", MATRIX), "FWT", "untrained network was not evaluated"),
+        (RunResult(SPEC, "done", MATRIX, initial=START, provenance={"heads": 3}), "FWT", "untrained before it"),
+        (RunResult(SPEC, "done", MATRIX, initial=START, provenance=ONE_BY_ONE), "FWT", "untrained before it"),
         (RunResult(SPEC, "done", MATRIX), "min-ACC", "--eval-every"),
         (RunResult(SPEC, "diverged", MATRIX[:1]), "ACC", "diverged"),
     ],

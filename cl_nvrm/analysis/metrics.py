@@ -68,9 +68,13 @@ def backward_transfer(result: RunResult) -> float:
 def forward_transfer(result: RunResult) -> float:
     """Return FWT, the mean accuracy on each task just before it is learned, above that of the untrained network.
 
-    Lopez-Paz and Ranzato 2017; the untrained network is the run's own initialisation.
+    Lopez-Paz and Ranzato 2017; the untrained network is the run's own initialisation. Defined where tasks share their
+    outputs: an output layer of the task's own, or outputs of its own classes, are untrained before it.
     """
     rows = _several(result)
+    told = result.provenance
+    if told.get("heads", 1) != 1 or str(told.get("scenario", "")).startswith("class-incremental"):
+        raise _Undefined("the outputs that a task has for itself are untrained before it")
     if not result.initial:
         raise _Undefined("the untrained network was not evaluated")
     return _mean([rows[k - 1][k] - result.initial[k] for k in range(1, len(rows))])
