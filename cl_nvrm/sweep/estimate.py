@@ -18,7 +18,7 @@ from cl_nvrm.training.evaluate import accuracy_on
 from cl_nvrm.training.loop import Strategy
 from cl_nvrm.training.start import Enough, Stop
 
-FEW, MORE = 8, 24  # batches of the two tasks that are timed
+FEW, MORE = 8, 24  # batches of the tasks that are timed, each twice
 LONG = 0.1  # seconds of an eighth of a batch from which on it has to do, since nobody waits long for a plan
 
 
@@ -62,11 +62,12 @@ def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | No
         return _total(spec, benchmark, eighth * spec.batch_size / part, 0.0, evaluation)
     strategy = _build(spec, benchmark, device)
     _train(strategy, _parts(benchmark, part))  # penalties then have something to hold on to
-    parts = _parts(benchmark, FEW * spec.batch_size, MORE * spec.batch_size, after=1)
+    parts = _parts(benchmark, *2 * (FEW * spec.batch_size, MORE * spec.batch_size), after=1)
     times = _train(strategy, parts)
-    few, more = (_steps(task, spec) for task in parts.train)
-    a_step = max(0.0, (times[1] - times[0]) / (more - few) if more > few else times[1] / more)
-    besides = max(0.0, times[0] - a_step * few)
+    shorter, longer = min(times[::2]), min(times[1::2])  # what is done for the first time, or beside others, is longer
+    few, more = (_steps(task, spec) for task in parts.train[:2])
+    a_step = max(0.0, (longer - shorter) / (more - few) if more > few else longer / more)
+    besides = max(0.0, shorter - a_step * few)
     return _total(spec, benchmark, a_step, besides, _evaluation(strategy.model, benchmark.test[0]))
 
 
