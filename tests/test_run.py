@@ -128,14 +128,14 @@ def on_a_clock(monkeypatch, toy_spec):
     from cl_nvrm.training.build import build_benchmark
     from cl_nvrm.training.loop import Strategy
 
-    def measure(a_step, a_task, a_test):
+    def measure(a_step, a_task, a_test, once=0.0):
         spec = toy_spec("ewc", benchmark="toy:tasks=4,samples=6000", epochs=3)  # 188 steps an epoch of 32 images
         images = len(build_benchmark(spec, None, "cpu")[0].test[0])
         now, trained = [0.0], []
 
         def train(strategy, experience, **_):
             trained.append(strategy.train_epochs * len(experience.dataset) / strategy.train_mb_size)
-            now[0] += a_task + a_step * trained[-1]
+            now[0] += a_task + a_step * trained[-1] + once * (trained.count(8) == 1 and trained[-1] == 8)
 
         def evaluate(_, test):
             now[0] += a_test * len(test) / images
@@ -151,7 +151,9 @@ def on_a_clock(monkeypatch, toy_spec):
 def test_an_estimate_adds_up_steps_tasks_and_evaluations(on_a_clock):
     evaluations = 5 * 4 * 0.02
     seconds, steps = on_a_clock(a_step=0.02, a_task=0.05, a_test=0.02)
-    assert seconds == pytest.approx(4 * 3 * 188 * 0.02 + 4 * 0.05 + evaluations) and steps == 3 / 8 + 8 + 24
+    assert seconds == pytest.approx(4 * 3 * 188 * 0.02 + 4 * 0.05 + evaluations) and steps == 3 / 8 + 2 * (8 + 24)
+    late, _ = on_a_clock(a_step=0.02, a_task=0.05, a_test=0.02, once=9.0)  # what is compiled in the first short task
+    assert late == pytest.approx(seconds)
     seconds, steps = on_a_clock(a_step=3, a_task=0, a_test=0.02)  # what a large network takes, says a part of a step
     assert seconds == pytest.approx(4 * 3 * 188 * 3 + evaluations) and steps == 2 / 8
 
