@@ -95,8 +95,8 @@ def test_it_equals_a_hand_written_loop_also_under_noise(train_toy, make, noise):
 
 
 def test_the_ascent_has_the_length_rho_in_its_own_measure():
-    named = dict(network().named_parameters())
-    weights = list(named.values())
+    named = list(network().named_parameters())
+    weights = [w for _, w in named]
     for w in weights:
         w.grad = torch.randn_like(w)
     assert sum(float(e.square().sum()) for e in SAMPlugin(0.3).ascent(named)) == pytest.approx(0.09, rel=1e-5)
@@ -115,7 +115,7 @@ def test_the_adaptive_ascent_does_not_change_when_layers_are_rescaled():
     def relative(scale):
         weights = [nn.Parameter(layers[0] * scale), nn.Parameter(layers[1] / scale)]
         cross_entropy(torch.relu(x @ weights[0].T) @ weights[1].T, y).backward()
-        ascent = SAMPlugin(0.5, eta=0.0).ascent({"0.weight": weights[0], "1.weight": weights[1]})
+        ascent = SAMPlugin(0.5, eta=0.0).ascent(zip(("0.weight", "1.weight"), weights, strict=True))
         return [e / w.detach() for e, w in zip(ascent, weights, strict=True)]
 
     for one, other in zip(relative(1.0), relative(8.0), strict=True):
@@ -127,7 +127,7 @@ def test_where_the_gradient_is_zero_there_is_nowhere_to_go(make):
     weights = [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3))]
     for w in weights:
         w.grad = torch.zeros_like(w)
-    named = dict(zip(("weight", "bias"), weights, strict=True))
+    named = zip(("weight", "bias"), weights, strict=True)
     assert all(torch.equal(e, torch.zeros_like(w)) for e, w in zip(make().ascent(named), weights, strict=True))
 
 
@@ -136,7 +136,7 @@ def test_the_weights_of_normalisation_count_relative_to_their_size_and_biases_do
     named = {"norm.weight": nn.Parameter(torch.tensor([3.0])), "norm.bias": nn.Parameter(torch.tensor([2.0]))}
     for w in named.values():
         w.grad = torch.ones(1)
-    gamma, bias = SAMPlugin(0.5, eta=1.0).ascent(named)
+    gamma, bias = SAMPlugin(0.5, eta=1.0).ascent(named.items())
     norm = (4.0**2 + 1.0**2) ** 0.5
     assert float(gamma) == pytest.approx(0.5 * 4.0**2 / norm) and float(bias) == pytest.approx(0.5 / norm)
 

@@ -81,3 +81,6 @@ class Strategy(Protocol):
 
     gradient_passes: int
     """How many backward passes there were; whoever takes one that is not the loop's adds one."""
+
+    iterations: int
+    """How many steps a task takes, where these are counted; 0 where epochs are."""

@@ -10,7 +10,7 @@ taken at the weights without ε. Under NVRM, θ is the noisy θ + ξ, with one �
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,11 +50,12 @@ class SAMPlugin(SupervisedPlugin):
         self.rho, self.eta = rho, eta
 
     @torch.no_grad()
-    def ascent(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return ε for each of the weights, by name, from their gradients; all zeros where the gradient is 0."""
-        gradients: list[Any] = [w.grad for w in weights.values()]
+    def ascent(self, weights: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+        """Return ε for each of the named weights, from their gradients; all zeros where the gradient is 0."""
+        named = list(weights)
+        gradients: list[Any] = [w.grad for _, w in named]
         sizes: list[Any] = [
-            1.0 if self.eta is None or "weight" not in name else w.abs() + self.eta for name, w in weights.items()
+            1.0 if self.eta is None or "weight" not in name else w.abs() + self.eta for name, w in named
         ]
         scaled = [size * g for size, g in zip(sizes, gradients, strict=True)]
         norm = get_total_norm(scaled)
@@ -97,7 +98,7 @@ def _two_passes(strategy: Any, plugins: list[SAMPlugin]) -> Iterator[None]:
         trained = (p for group in strategy.optimizer.param_groups for p in group["params"])
         weights = [p for p in trained if p.grad is not None and p.requires_grad]
         names = {id(p): name for name, p in strategy.model.named_parameters()}
-        named = {names.get(id(p), f"parameter {number}"): p for number, p in enumerate(weights)}
+        named = [(names.get(id(p), ""), p) for p in weights]  # the optimizer may still hold what has left the model
         output, loss = strategy.mb_output, strategy.loss
         with _displaced(strategy.model, weights, [plugin.ascent(named) for plugin in plugins]):
             try:

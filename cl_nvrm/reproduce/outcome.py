@@ -186,7 +186,8 @@ def _remarks(found: Outcome) -> str:
 
 
 def _row(each: RowOutcome) -> tuple[Entry, ...]:
-    score = f" ({each.row.score})" if each.row.score != "final accuracy" else ""
+    told = each.row.score == "final accuracy" or each.row.score in each.row.name
+    score = "" if told else f" ({each.row.score})"
     theirs = each.published
     known = (
         Entry(each.row.name + score),
