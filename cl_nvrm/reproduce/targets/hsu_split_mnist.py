@@ -86,7 +86,7 @@ SEEDS = {
     **{f"{name}, domain": 10 for name in ("EWC", "Online EWC", "Rehearsal 1100")},
     "Offline, class": 10,
     "L2, class": 20,
-    "LwF, domain": 10,
+    **{f"LwF, {name}": 10 for name in ("domain", "class")},
 }
 REGULARISERS = ("Adam", "L2", "EWC", "Online EWC", "SI", "MAS")
 
