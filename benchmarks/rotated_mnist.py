@@ -28,7 +28,7 @@ def benchmark(
     normalise: Literal["channel", "none"] = "channel",
     seed: int,
 ) -> "Benchmark":
-    """Turn the digits anticlockwise, by angles that lie in [0, ``most``) degrees.
+    """Turn the digits anticlockwise, by angles that lie in [0, ``most``) degrees, or by those given.
 
     ``even``: k · most / tasks for task k (Lopez-Paz and Ranzato, NeurIPS 2017, draw one from each such interval);
     ``random``: drawn from the run's seed, as Buzzega et al. (NeurIPS 2020) do; or one angle a task, as in
@@ -68,9 +68,10 @@ def benchmark(
 
 
 def _degrees(angles: str, tasks: int, most: float, seed: int) -> list[float]:
-    if angles in ("even", "random"):
-        drawn = (random.Random(derived_seed(seed, "angle", task)).random() for task in range(tasks))
-        return [round(most * (task / tasks if angles == "even" else next(drawn)), 6) for task in range(tasks)]
+    if angles == "even":
+        return [round(most * (task / tasks), 6) for task in range(tasks)]
+    if angles == "random":
+        return [round(most * random.Random(derived_seed(seed, "angle", task)).random(), 6) for task in range(tasks)]
     try:
         told = [float(text) for text in angles.split("/")]
     except ValueError:

@@ -14,7 +14,7 @@ counts.
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Word = Literal["agrees", "differs", "too few seeds"]
@@ -71,10 +71,7 @@ def compared(ours: Sequence[float], published: Published) -> Verdict:
     """
     own = sample(ours)
     difference = own.mean - published.mean
-    if published.deviation is None or published.runs == 1:
-        half = welch(own, Published(published.mean, own.deviation, published.runs))
-    else:
-        half = welch(own, published)
+    half = welch(own, _theirs(published, own.deviation))
     low, high = difference - half, difference + half
     if len(ours) < FEWEST and published.runs == 1:
         return Verdict("agrees" if abs(difference) <= published.margin else "differs", difference, low, high)
@@ -119,12 +116,17 @@ def welch(one: Published, other: Published) -> float:
     return float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance)
 
 
+def _theirs(published: Published, own_deviation: float | None) -> Published:
+    """The published mean with a deviation: that of ours, where a single run or none was published."""
+    single = published.runs == 1 or published.deviation is None
+    return replace(published, deviation=own_deviation) if single else published
+
+
 def _needed(deviation: float | None, published: Published) -> int | None:
     """How many seeds of ours make the interval short enough; None if none do, or if nothing is known."""
     assumed = published.deviation if deviation is None else deviation
     if assumed is None:
         return None
-    theirs = Published(published.mean, assumed, 1) if published.deviation is None else published
-    allowed = reach(published, assumed)
+    theirs, allowed = _theirs(published, assumed), reach(published, assumed)
     fits = (n for n in range(FEWEST, MOST_SEEDS) if welch(Published(0, assumed, n), theirs) <= allowed)
     return next(fits, None)

@@ -69,8 +69,9 @@ def plan_rows(
 def _planned(row: Row, arguments: Arguments, tell: Callable[[str], None]) -> Plan:
     """The plan of a row's runs; UserError if they are of several settings, or of too few tasks for its score."""
     found = plan(arguments, tell)
-    if len({spec.cell for spec in found.specs}) > 1:
-        raise UserError(f"'{row.name}': a row is one setting, its words ask for {len({s.cell for s in found.specs})}")
+    settings = len({spec.cell for spec in found.specs})
+    if settings > 1:
+        raise UserError(f"'{row.name}': a row is one setting, its words ask for {settings}")
     needed = SCORES[row.score].tasks
     if needed > found.tasks:
         raise UserError(f"'{row.name}': {row.score} needs {needed} tasks, its words ask for {found.tasks}")

@@ -6,7 +6,6 @@ from typing import Literal
 
 from cl_nvrm.analysis import metrics
 from cl_nvrm.spec import RunResult
-from cl_nvrm.spec.curves import TRAINING
 
 Spread = Literal["sd", "sem"]
 
@@ -78,7 +77,7 @@ SCORES: dict[str, Score] = {
     "learning accuracy": Score(metrics.learning_accuracy),
     "backward transfer": Score(metrics.backward_transfer),
     "last ten epochs": Score(metrics.late_accuracy),
-    "training accuracy": Score(lambda result: result.curves[TRAINING][-1]),
+    "training accuracy": Score(metrics.training_accuracy),
     "validated accuracy": Score(metrics.validated_accuracy),
     **{f"mean after task {number}": _after_task(number) for number in range(1, 21)},
 }

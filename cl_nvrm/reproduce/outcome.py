@@ -70,7 +70,7 @@ def outcome(name: str, target: Target, results: Mapping[str, Sequence[RunResult]
 def _row_outcome(target: Target, row: Row, results: Sequence[RunResult]) -> RowOutcome:
     try:
         values = tuple(100 * SCORES[row.score].of(result) for result in results if result.status == "done")
-    except (KeyError, IndexError, ValueError) as problem:
+    except ValueError as problem:
         raise UserError(f"'{row.name}': its runs have no {row.score} ({problem})") from problem
     diverged = sum(result.status == "diverged" for result in results)
     theirs = published(target, row)
