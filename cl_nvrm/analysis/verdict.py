@@ -1,4 +1,4 @@
-"""Verdict: whether our runs agree with a published mean, by a rule that is fixed before they are made.
+"""Verdict: whether our runs agree with a published mean, by a rule that was fixed before they were made.
 
 The difference has a Welch interval of 99 %, since two means with deviations of their own are compared. It *differs*,
 whichever way, if the interval leaves out 0 and the difference is larger than the margin: 1 point, or 2 where a single
@@ -9,6 +9,9 @@ good differs as well: a head that leaks which task it is, or test images in trai
 A single published run is taken to have the deviation of ours, and the interval may then reach three of these, since
 no number of seeds makes it shorter than 2.6. Where one was published and ours are fewer than three, only the margin
 counts.
+
+Two points came after the first runs, and changed no verdict on these: at least three seeds, and how far the interval
+may reach where a single run was published.
 """
 
 import math
