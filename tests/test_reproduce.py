@@ -109,15 +109,19 @@ def test_a_dry_run_says_how_long_each_row_takes_and_writes_nothing(made_up, tmp_
 
 def test_rows_can_be_chosen(made_up, tmp_path):
     found = listing.target("made-up")
-    assert [row.name for row in chosen(found, pattern="EWC", quick=False, cut=0)] == ["ewc", "ewc, as theirs"]
-    assert [row.name for row in chosen(found, pattern="", quick=True, cut=0)] == ["naive"]
-    (cut,) = chosen(found, pattern="", quick=False, cut=1)
+    assert [row.name for row in chosen(found, texts=["EWC"], quick=False, cut=0)] == ["ewc", "ewc, as theirs"]
+    assert [row.name for row in chosen(found, texts=["NAIVE", "as theirs"], quick=False, cut=0)] == [
+        "naive",
+        "ewc, as theirs",
+    ]
+    assert [row.name for row in chosen(found, texts=(), quick=True, cut=0)] == ["naive"]
+    (cut,) = chosen(found, texts=(), quick=False, cut=1)
     planned = plan_rows(found, [cut], 1, 1, tmp_path, [])
     assert cut.name == "first task" and [spec.first_tasks for spec in planned.plan.specs] == [1]
     whole = plan_rows(found, [cut], 1, 2, tmp_path, []), plan_rows(found, [cut], 1, 0, tmp_path, [])
     assert whole[0].plan.specs == whole[1].plan.specs, "a cut behind the last task cuts nothing"
-    with pytest.raises(UserError, match="--rows lwf --quick"):
-        chosen(found, pattern="lwf", quick=True, cut=0)
+    with pytest.raises(UserError, match="--rows 'lwf' --quick"):
+        chosen(found, texts=["lwf"], quick=True, cut=0)
 
 
 def test_a_part_of_the_rows_leaves_what_is_written_of_the_others(made_up, capsys):

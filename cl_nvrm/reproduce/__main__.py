@@ -37,7 +37,13 @@ def _parser() -> Parser:
     )
     whole = number(int, 1)
     parser.add_argument("names", nargs="*", metavar="TARGET", help="targets by name (default: list them)")
-    parser.add_argument("--rows", default="", metavar="TEXT", help="only rows with this in their name")
+    parser.add_argument(
+        "--rows",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="only rows with this in their name; may be repeated",
+    )
     parser.add_argument("--quick", action="store_true", help="only the rows that two cores train in ten minutes")
     parser.add_argument("--seeds", type=whole, default=0, metavar="N", help="runs a row (default: as the target says)")
     parser.add_argument(
@@ -80,7 +86,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     asked = {
         name: plan_rows(
             each,
-            chosen(each, pattern=arguments.rows, quick=arguments.quick, cut=arguments.cut),
+            chosen(each, texts=arguments.rows, quick=arguments.quick, cut=arguments.cut),
             arguments.seeds,
             arguments.cut,
             (arguments.out or FOLDER / name) / "runs",
@@ -97,7 +103,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         by_row = run_rows(planned, Console(stderr=True))
         results += [result for row in by_row.values() for result in row]
         outcomes.append(outcome(name, each, by_row))
-        others = [row for row in chosen(each, pattern="", quick=False, cut=arguments.cut) if row.name not in by_row]
+        others = [row for row in chosen(each, texts=(), quick=False, cut=arguments.cut) if row.name not in by_row]
         if others:  # what an earlier command has found stays in the files
             silent = plan_rows(each, others, 0, arguments.cut, folder / "runs", more, lambda text: None)
             by_row |= stored_rows(silent)

@@ -25,16 +25,17 @@ class Planned:
     plan: Plan
 
 
-def chosen(target: Target, *, pattern: str, quick: bool, cut: int) -> list[Row]:
-    """Return the rows that are meant: with ``pattern`` in their names, quick ones, or all that ``cut`` tasks can tell.
+def chosen(target: Target, *, texts: Sequence[str], quick: bool, cut: int) -> list[Row]:
+    """Return the rows that are meant: with any of ``texts`` in their names, quick ones, or all that ``cut`` tasks tell.
 
     UserError if there are none.
     """
-    rows = [row for row in target.rows if pattern.lower() in row.name.lower() and (row.quick or not quick)]
+    named = [row for row in target.rows if not texts or any(text.lower() in row.name.lower() for text in texts)]
+    rows = [row for row in named if row.quick or not quick]
     if cut:
         rows = [row for row in rows if 0 < SCORES[row.score].tasks <= cut]
     if not rows:
-        asked = [f"--rows {pattern}"] * bool(pattern) + ["--quick"] * quick + [f"--cut {cut}"] * bool(cut)
+        asked = [f"--rows '{text}'" for text in texts] + ["--quick"] * quick + [f"--cut {cut}"] * bool(cut)
         raise UserError(f"no row of this target is left by {' '.join(asked)}; leave that out")
     return rows
 
