@@ -9,6 +9,9 @@ from dataclasses import replace
 import pytest
 
 from cl_nvrm.report.__main__ import main
+from cl_nvrm.report.export import latex, markdown
+from cl_nvrm.report.sections import Section
+from cl_nvrm.report.tables import Entry, Table
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.sweep.store import Store
 
@@ -149,6 +152,14 @@ def test_tables_are_tidy_csv_markdown_and_booktabs(report):
     tex = (folder / "tables.tex").read_text()
     assert tex.count(r"\toprule") == tex.count(r"\bottomrule") == tex.count(r"\end{longtable}") > 0
     assert r"95 \% CI" in tex and not re.search(r"(?<!\\)[_#&%](?=[^\n]*\\\\)(?! )", tex.replace(" & ", " "))
+
+
+@pytest.mark.parametrize("texts", [0, 1, 2])
+def test_columns_of_text_are_left_aligned(texts):
+    row = tuple(Entry(letter) for letter in "abc")
+    section = Section("s", "", "", (), (Table("t", "t", ("A", "B", "C"), (row,), texts=texts),))
+    assert f"| {' | '.join(['---'] * texts + ['---:'] * (3 - texts))} |" in markdown([section])
+    assert f"{{longtable}}{{{'l' * texts}{'r' * (3 - texts)}}}" in latex([section])
 
 
 def test_a_folder_without_runs_is_said_and_nothing_is_written(tmp_path, capsys):

@@ -37,7 +37,7 @@ def markdown_tables(tables: Sequence[Table]) -> str:
 
 def _markdown_table(table: Table) -> Iterable[str]:
     yield _row(map(_escape_markdown, table.header))
-    yield _row(["---", *["---:" for _ in table.header[1:]]])
+    yield _row("---" if number < table.texts else "---:" for number in range(len(table.header)))
     for row in table.rows:
         yield _row(_escape_markdown(entry.text) for entry in row)
 
@@ -57,7 +57,7 @@ def latex(sections: Sequence[Section]) -> str:
     parts = []
     for section in sections:
         for table in section.tables:
-            columns = "l" + "r" * (len(table.header) - 1)
+            columns = "l" * table.texts + "r" * (len(table.header) - table.texts)
             body = "\n".join(f"{' & '.join(_escape_latex(entry.text) for entry in row)} \\\\" for row in table.rows)
             parts.append(
                 f"% {section.title.replace(chr(10), ' ')}: {table.title}\n\\begin{{longtable}}{{{columns}}}\n"
