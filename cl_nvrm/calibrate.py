@@ -16,10 +16,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from cl_nvrm.benchmark import Benchmark
-from cl_nvrm.errors import Diverged, Parser, UserError, exit_code, note
+from cl_nvrm.errors import Diverged, Parser, UserError, exit_code, note, number
 from cl_nvrm.noise import law
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
-from cl_nvrm.run.flags import Arguments, number, parse
+from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import plan
 from cl_nvrm.spec import RunSpec, folders
 from cl_nvrm.training.build import build_benchmark, build_strategy

@@ -11,6 +11,7 @@ reads the output any more.
 """
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ if cl_nvrm.__file__ is None:  # a namespace: nothing of cl_nvrm/__init__.py hold
         f"on its path. Rename that folder, start Python elsewhere, or install it again with 'pip install -e {_clone}'"
     )
 
+LARGEST = 2**63 - 1  # of whole numbers; what libraries take
 FAILED, STOPPED, INTERRUPTED, UNREAD = 1, 75, 130, 141
 
 
@@ -60,6 +62,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the command line."""
         raise UserError(message)
+
+
+def number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
+    """Return a reader of finite numbers of a kind that are at least ``least``, for a flag's ``type``."""
+    wanted = f"{'a whole number' if kind is int else 'a finite number'} of at least {least}"
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= (LARGEST if kind is int else sys.float_info.max):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got '{text}'")
+        return value
+
+    return read
 
 
 def exit_code(action: Callable[[], int], *, goes_on: str = "") -> int:

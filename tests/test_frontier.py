@@ -2,9 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cl_nvrm.analysis.comparisons import Cell, cells, comparisons, less_one_term, pairs
-from cl_nvrm.analysis.frontier import at_equal_plasticity, families, front, kept_at, levels, mean_point
+from cl_nvrm.analysis.comparisons import Cell, Contrast, cells, comparisons, less_one_term, pairs
+from cl_nvrm.analysis.equal_plasticity import on_same_runs
+from cl_nvrm.analysis.frontier import between, families, front, levels, mean_point, mixture_at, near_front, with_parts
+from cl_nvrm.errors import UserError
+from cl_nvrm.report.tables import about_tests, summary
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.spec.cell_names import cell_names, setting
 
@@ -25,51 +30,79 @@ def cell(strategy, lr, plasticity, kept, seeds=10, spread=0.0, seed=0):
 LINE = [cell("naive", 1.0, 0.80, 0.90), cell("naive", 2.0, 0.90, 0.80), cell("naive", 3.0, 0.96, 0.50)]
 
 
-def test_the_front_leaves_out_what_is_beaten_in_both():
-    beaten = cell("naive", 4.0, 0.85, 0.75)
-    assert [c.spec.lr for _, c in front([beaten, *LINE])] == [1.0, 2.0, 3.0]
+def test_the_front_is_the_upper_convex_hull():
+    beaten, below = cell("naive", 4.0, 0.85, 0.75), cell("naive", 6.0, 0.94, 0.55)  # the second by a mixture only
+    assert [c.spec.lr for _, c in front([beaten, *LINE, below])] == [1.0, 2.0, 3.0]
     better = cell("naive", 5.0, 0.97, 0.95)
     assert [c.spec.lr for _, c in front([better, *LINE])] == [5.0]
-    assert mean_point(LINE[0]) == (pytest.approx(0.8), pytest.approx(0.9))
+    assert mean_point(LINE[0]) == (pytest.approx(0.8), pytest.approx(0.9)) and front([]) == []
 
 
-def test_kept_accuracy_is_read_off_between_settings():
-    at = {level: kept_at(LINE, level) for level in (0.7, 0.85, 0.95, 0.97)}
-    assert at[0.85] == {s: pytest.approx(0.85) for s in range(10)}
-    assert at[0.95] == {s: pytest.approx(0.55) for s in range(10)}
-    assert at[0.7] == {s: pytest.approx(0.9) for s in range(10)}  # more plasticity than asked for will do
-    assert at[0.97] == {}  # out of reach
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=12))
+def test_no_mixture_of_settings_lies_above_the_front(places):
+    cells = [cell("naive", float(k), x / 20, y / 20, seeds=1) for k, (x, y) in enumerate(places)]
+    line = front(cells)
+    for level in np.linspace(0, 1, 11):
+        above = [y for x, y in places if x / 20 >= level]
+        mixed = [
+            y0 + (20 * level - x0) / (x1 - x0) * (y1 - y0)
+            for x0, y0 in places
+            for x1, y1 in places
+            if x0 < 20 * level <= x1
+        ]
+        best = max([*above, *mixed], default=None)
+        if best is None:
+            assert level > line[-1][0][0]
+        else:
+            xs, ys = zip(*(point for point, _ in line), strict=True)
+            assert np.interp(level, xs, ys) == pytest.approx(best / 20, abs=1e-9)
 
 
-def test_having_more_settings_to_choose_from_is_no_advantage():
-    # Twenty settings that are all alike but for luck: the best mean of twenty looks better than it is.
-    gains, best = [], []
-    for trial in range(40):
-        many = [cell("nvrm", float(k), 0.9, 0.8, spread=0.02, seed=100 + 20 * trial + k) for k in range(20)]
-        top = front(many)[-1][0][0]
-        gains.append(np.mean(list(kept_at(many, top).values())) - 0.8)
-        best.append(max(mean_point(c)[1] for c in many) - 0.8)
-    assert abs(np.mean(gains)) < 0.003 < 0.008 < np.mean(best)
+def test_a_level_lies_between_two_settings():
+    at = {level: mixture_at(LINE, level) for level in (0.7, 0.85, 0.95, 0.97)}
+    assert at[0.7] == (LINE[0], LINE[0]) and at[0.97] is None  # more plasticity than asked for will do; out of reach
+    assert at[0.85] == (LINE[0], LINE[1]) and at[0.95] == (LINE[1], LINE[2])
+    near = [cell("naive", 4.0, 0.9001, 0.7999), *LINE]
+    assert mixture_at(near, 0.90005) == (LINE[0], LINE[2]), "a line through two places that are one may go anywhere"
+    assert mixture_at([cell("naive", 1.0, 0.9, 0.8), cell("naive", 2.0, 0.901, 0.7)], 0.9005)[0].spec.lr == 2.0
+    assert between([(0.8, 0.9), (0.9, 0.8)], 0.85) == pytest.approx(0.85)
 
 
-def test_no_seed_is_left_out_for_lying_low():
-    # Plasticity and what is kept trade off within a setting: leaving out low seeds would flatter or harm it.
-    one = cell("naive", 1.0, 0.9, 0.8, spread=0.02)
-    assert kept_at([one], mean_point(one)[0]) == one.values("kept accuracy")
+def test_a_family_has_the_settings_of_those_it_contains():
+    every = [
+        *LINE,
+        cell("ewc:lambda=1", 1.0, 0.85, 0.95),
+        cell("nvrm:variability=0.1", 1.0, 0.7, 0.7),
+        cell("ewc:lambda=1+nvrm:variability=0.1", 1.0, 0.5, 0.5),
+        cell("joint", 1.0, 0.9, 0.9),
+    ]
+    found = {name: {c.spec.strategy.split(":")[0] for c in of} for name, of in with_parts(families(every)).items()}
+    assert found == {
+        "naive": {"naive"},
+        "ewc": {"naive", "ewc"},
+        "nvrm": {"naive", "nvrm"},
+        "ewc+nvrm": {"naive", "ewc", "nvrm"},
+        "joint": {"joint"},
+    }
+    rows = {(row.first, row.second): row for row in on_same_runs(families(every), [0.85])}
+    assert rows["nvrm", "naive"].same and rows["nvrm", "naive"].difference == 0, "noise of 0 is a setting, too"
+    assert rows["ewc", "naive"].difference == pytest.approx(0.1) and not rows["ewc", "naive"].same
+    assert rows["ewc+nvrm", "ewc"].same and rows["ewc", "naive"].found is None
 
 
-def test_families_are_compared_where_both_reach():
-    low = [cell("ewc:lambda=1", 1.0, 0.85, 0.95), cell("ewc:lambda=1", 2.0, 0.93, 0.85)]
-    assert levels(LINE, low) == [pytest.approx(0.89), pytest.approx(0.93)]
-    assert levels(LINE, [cell("ewc:lambda=1", 1.0, 0.9, 0.95)]) == [pytest.approx(0.9)]
-    assert levels(LINE, [cell("ewc:lambda=1", 1.0, 0.7, 0.95)]) == [pytest.approx(0.7)]
-    assert levels(LINE, []) == []
+def test_settings_near_a_frontier_are_worth_more_seeds():
+    near, far = cell("naive", 4.0, 0.85, 0.84), cell("naive", 5.0, 0.85, 0.80)
+    noisy = cell("nvrm:variability=0.1", 1.0, 0.85, 0.81)  # near its own frontier, not near that of plain training
+    every = families([*LINE, near, far, noisy])
+    assert [c.spec.lr for c in near_front(every, 0.02)] == [1.0, 2.0, 3.0, 4.0]
+    assert len(near_front(every, 0.045)) == 5 and len(near_front(every, 0.05)) == 6
 
 
-def test_a_method_that_is_better_in_both_is_seen_to_be():
-    better = cell("ewc:lambda=1", 1.0, 0.98, 0.97)  # learns better than naive ever does, and keeps more
-    (row,) = at_equal_plasticity(families([*LINE, better]))
-    assert row.level == pytest.approx(0.96) and row.found.mean == pytest.approx(0.97 - 0.5)
+def test_levels_span_what_all_reach():
+    low = cell("ewc:lambda=1", 1.0, 0.85, 0.95)
+    assert levels(families([*LINE, low])) == pytest.approx([0.8, 0.832, 0.864, 0.896, 0.928])
+    assert levels(families(LINE), 2) == pytest.approx([0.8, 0.88])
+    assert levels({}) == [] and levels(families([low])) == [0.85]
 
 
 def test_a_setting_that_fails_on_a_seed_is_not_on_a_frontier_and_other_recipes_are_other_families():
@@ -82,32 +115,7 @@ def test_a_setting_that_fails_on_a_seed_is_not_on_a_frontier_and_other_recipes_a
     )
     found = families([*LINE, broken, longer])
     assert [len(of) for of in found.values()] == [3, 1] and len(found) == 2
-    assert at_equal_plasticity(found) == []
-
-
-def test_families_are_compared_at_equal_plasticity_with_the_baseline_and_less_one_term():
-    def line(strategy, gain):
-        made = []
-        for one in LINE:
-            spec = replace(one.spec, strategy=strategy)
-            results = []
-            for r in one.results:
-                (x, _), (y, _) = r.accuracy
-                kept = y + gain + 0.001 * r.spec.seed
-                results.append(RunResult(replace(spec, seed=r.spec.seed), "done", ((x, 0.1), (kept, x))))
-            made.append(Cell(f"{strategy} {spec.lr}", spec, tuple(results)))
-        return made
-
-    every = [*LINE, *line("ewc:lambda=1", 0.02), *line("ewc:lambda=1+nvrm:variability=0.1", 0.05)]
-    by_family = families(every)
-    assert list(by_family) == ["naive", "ewc", "ewc+nvrm"]
-    rows = at_equal_plasticity(by_family)
-    compared = {(row.first, row.second) for row in rows}
-    assert compared == {("ewc", "naive"), ("ewc+nvrm", "naive"), ("ewc+nvrm", "ewc")}
-    for row in rows:
-        expected = {"ewc": 0.0245, "naive": 0.0545}[row.second] if row.first == "ewc+nvrm" else 0.0245
-        assert row.found.mean == pytest.approx(0.03 if row.second == "ewc" else expected)
-        assert row.p_holm >= row.found.p
+    assert on_same_runs(found, levels(found)) == []
 
 
 def test_a_cell_is_compared_with_the_first_and_with_itself_less_one_term():
@@ -121,12 +129,57 @@ def test_a_cell_is_compared_with_the_first_and_with_itself_less_one_term():
     named = {(a.spec.strategy, b.spec.strategy) for a, b in pairs(found)}
     both = "ewc:lambda=1+nvrm:variability=0.1"
     assert {pair for pair in named if pair[0] == both} == {(both, text) for text in texts[:3]}
-    rows = comparisons(found, ["ACC"])
+    rows = [row for row in comparisons(found) if row.metric == "ACC"]
     assert len(rows) == len(pairs(found)) and all(row.found.n == 6 for row in rows)
 
     tuned = one("ewc:lambda=7", lr=3e-4, chosen="a") + one("ewc:lambda=3+nvrm:variability=0.2", lr=1e-4, chosen="b")
     first, second = pairs(cells(tuned, cell_names([r.spec for r in tuned])))[0]
     assert "nvrm" in first.spec.strategy and "nvrm" not in second.spec.strategy
+
+
+def two(diverged=(), gain=0.05, seeds=10):
+    """Plain training and a method that keeps more on every seed, but for those on which it diverges."""
+    generator = np.random.default_rng(0)
+    results = []
+    for strategy, more in (("naive", 0.0), ("nvrm:variability=0.1", gain)):
+        for s in range(seeds):
+            spec = replace(SPEC, strategy=strategy, seed=s)
+            rows = ((0.9, 0.1), (0.5 + more + 0.01 * generator.normal(), 0.9))
+            failed = more and s in diverged
+            results.append(RunResult(spec, "diverged", rows[:1]) if failed else RunResult(spec, "done", rows))
+    return cells(results, cell_names([r.spec for r in results]))
+
+
+def test_runs_that_diverge_count_as_the_worst_and_earn_no_stars():
+    praised = {row.metric: row for row in comparisons(two())}
+    assert praised["ACC"].p_adjusted < 0.05 and praised["ACC"].found.mean == pytest.approx(0.025, abs=0.01)
+    rows = {row.metric: row for row in comparisons(two(diverged=(2, 5, 8)))}
+    assert rows["ACC"].diverged == (3, 0) and rows["ACC"].found.n == 10
+    assert rows["ACC"].found.values[2] < -0.68 and rows["ACC"].found.mean < 0 and rows["ACC"].p_adjusted > 0.05
+    assert rows["BWT"].found.values[2] < -0.5 and rows["forgetting"].found.values[2] > 0.5, "each by its own bound"
+    assert "min-ACC" not in rows, "what no run has is not made up"
+    text = about_tests(list(rows.values()))
+    assert "3 of nvrm:variability=0.1 diverged, and count as the worst value" in text
+    summed = summary(two(diverged=(2, 5, 8)), list(rows.values()))
+    assert [row[1].text for row in summed.rows] == ["10", "7 + 3 diverged"]
+
+
+def test_a_method_that_always_diverges_is_compared_too():
+    (acc,) = [row for row in comparisons(two(diverged=range(10))) if row.metric == "ACC"]
+    assert acc.found.n == 10 and acc.found.mean == pytest.approx(-0.7, abs=0.01) and acc.p_adjusted < 0.05
+
+
+def test_primary_contrasts_stand_apart_from_all_others():
+    shown = two()
+    whole = comparisons(shown)
+    assert {row.family for row in whole} == {len(whole)} and len(whole) > 4
+    rows = comparisons(shown, [Contrast("nvrm", "naive", "ACC")])
+    assert rows[0].primary and rows[0].family == 1 and rows[0].p_adjusted == rows[0].found.p == 2 / 2**10
+    assert sum(row.metric == "ACC" for row in rows) == 1 and {row.family for row in rows[1:]} == {len(whole) - 1}
+    assert "named before the runs, not adjusted" in about_tests(rows)
+    assert comparisons(shown, [Contrast("nvrm", "ewc", "ACC")]) == whole, "of another section"
+    with pytest.raises(UserError, match="have no memorised"):
+        comparisons(shown, [Contrast("nvrm", "naive", "memorised")])
 
 
 def test_less_one_term_by_name_and_value():

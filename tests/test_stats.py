@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import numpy as np
@@ -41,34 +40,6 @@ def test_the_bootstrap_interval_follows_skew_and_repeats_itself():
     assert stats.bootstrap_interval([1.0] * 9 + [0.9]) is None  # ties: it would reach to infinity
 
 
-def by_hand(differences):
-    total = abs(sum(differences))
-    ways = list(itertools.product([1, -1], repeat=len(differences)))
-    return sum(abs(sum(s * d for s, d in zip(w, differences, strict=True))) >= total - 1e-9 for w in ways) / len(ways)
-
-
-@given(st.lists(st.integers(-20, 20), min_size=1, max_size=8))
-def test_the_permutation_test_counts_all_signs(differences):
-    assert stats.sign_flip_p(differences) == pytest.approx(by_hand(differences))
-
-
-@pytest.mark.parametrize("images", [10_000, 2_000, 360])
-def test_differences_of_a_few_images_are_as_equal_as_the_numbers_of_these(images):
-    """Sums of fractions differ by rounding where those of whole numbers are equal, as many of small differences are."""
-    generator = np.random.default_rng(0)
-    for _ in range(200):
-        counts = generator.integers(-3, 4, size=10)
-        first = generator.integers(0, images - 3, size=10)
-        differences = [(a + d) / images - a / images for a, d in zip(first.tolist(), counts.tolist(), strict=True)]
-        assert stats.sign_flip_p(differences) == by_hand(counts.tolist())
-
-
-@pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_what_is_no_number_has_no_p(wrong):
-    with pytest.raises(ValueError, match="finite"):
-        stats.sign_flip_p([0.1, wrong, 0.2])
-
-
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=12), st.floats(0.1, 2))
 def test_equivalence_is_a_ninety_percent_interval_within_the_margin(differences, margin):
     low, high = stats.t_interval(differences, 0.9)
@@ -83,23 +54,6 @@ def test_equivalence_is_claimed_wrongly_as_often_as_it_says():
     assert stats.equivalence_p([0.0], 1.0) == 1.0 and stats.equivalence_p([0.2, 0.2], 0.1) == 1.0
     with pytest.raises(ValueError, match="margin"):
         stats.equivalence_p([0.1, 0.2], 0.0)
-
-
-def test_the_permutation_test_with_many_trials_agrees_with_scipy():
-    differences = np.random.default_rng(0).normal(0.4, 1, size=30)
-    expected = reference.permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(1)
-    ).pvalue
-    assert stats.sign_flip_p(differences) == pytest.approx(expected, abs=0.01)
-
-
-def test_the_permutation_test_is_wrong_as_often_as_it_says():
-    samples = np.random.default_rng(0).normal(0, 1, size=(2000, 8))
-    assert 0.035 < np.mean([stats.sign_flip_p(row) < 0.05 for row in samples]) < 0.06
-
-
-def test_five_trials_cannot_reach_five_percent_and_six_can():
-    assert stats.sign_flip_p([1, 2, 3, 4, 5]) == 2 / 2**5 > 0.05 > stats.sign_flip_p([1, 2, 3, 4, 5, 6])
 
 
 def test_holm_by_hand():
@@ -118,6 +72,29 @@ def test_seeds_needed_are_enough_in_simulation():
     samples = np.random.default_rng(0).normal(0.9, 1, size=(4000, n))
     assert np.mean(reference.ttest_1samp(samples, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.03)
     assert stats.seeds_needed(0.0) is None and stats.seeds_needed(math.nan) is None
+
+
+@pytest.mark.parametrize(("effect", "n"), [(1.0, 10), (0.5, 30), (-2.0, 6)])
+def test_trials_are_planned_for_an_effect_that_four_of_five_true_ones_exceed(effect, n):
+    least = stats.safeguard_effect(effect, n)
+    above = reference.nct.sf(abs(effect) * math.sqrt(n), n - 1, least * math.sqrt(n))
+    assert 0 < least < abs(effect) and above == pytest.approx(0.2, abs=1e-4)
+    assert stats.safeguard_effect(0.05, n) == 0.0 and stats.safeguard_effect(math.inf, n) == math.inf
+
+
+def test_planned_trials_find_the_effect_more_often_than_those_for_what_was_seen():
+    """Of first experiments that look promising, the effect is mostly smaller than it looked."""
+    generator = np.random.default_rng(0)
+    power = {"seen": [], "safe": []}
+    for _ in range(400):
+        values = generator.normal(0.6, 1, size=10)
+        seen = values.mean() / values.std(ddof=1)
+        if reference.ttest_1samp(values, 0).pvalue > 0.05:
+            continue
+        for name, effect in (("seen", seen), ("safe", stats.safeguard_effect(seen, 10))):
+            n = stats.seeds_needed(effect) or 10_000
+            power[name].append(reference.nct.sf(reference.t.ppf(0.975, n - 1), n - 1, 0.6 * math.sqrt(n)))
+    assert np.mean(power["seen"]) < 0.45 and np.mean(power["safe"]) > 0.65
 
 
 def test_a_comparison_is_paired_and_on_common_seeds():

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cl_nvrm.analysis.metrics import METRICS, summary
-from cl_nvrm.analysis.stats import Comparison, compare, holm
+from cl_nvrm.analysis.metrics import METRICS, WORST, summary
+from cl_nvrm.analysis.permutation import max_t_p
+from cl_nvrm.analysis.stats import Comparison, compare
+from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec, grammar
 
 
@@ -26,6 +28,18 @@ class Cell:
         """Return a metric of the finished trials by seed, where it is defined."""
         return self._values[name]
 
+    @property
+    def diverged(self) -> tuple[RunResult, ...]:
+        """The trials whose training diverged."""
+        return tuple(r for r in self.results if r.status == "diverged")
+
+    def judged(self, name: str) -> dict[int, float]:
+        """Return a metric by seed, as ``values``, with the worst there is for trials that diverged.
+
+        Left out, these would earn a method praise for the seeds on which it works.
+        """
+        return self.values(name) | {r.spec.seed: WORST[name] for r in self.diverged}
+
     @cached_property
     def _values(self) -> dict[str, dict[int, float]]:
         # Once for all: comparisons and frontiers ask for the same metrics over and over.
@@ -37,19 +51,48 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """``first`` minus ``second`` in one metric, and p adjusted for all comparisons made in that metric (Holm).
+class Contrast:
+    """A comparison that is named before the runs: ``first`` minus ``second``, cells or families, in one metric."""
 
-    ``family`` is the number of these; ``reference`` says that tables hold ``first`` against ``second``.
+    first: str
+    second: str
+    metric: str = "ACC"
+
+    @classmethod
+    def parse(cls, text: str) -> "Contrast":
+        """Read ``first - second`` or ``first - second: metric``; UserError for anything else.
+
+        >>> Contrast.parse("ewc:lambda=30 - naive: BWT")
+        Contrast(first='ewc:lambda=30', second='naive', metric='BWT')
+        """
+        names, colon, metric = text.partition(": ")
+        first, minus, second = (part.strip() for part in names.partition(" - "))
+        metric = metric.strip() if colon else cls.metric
+        if not (first and minus and second) or metric not in METRICS:
+            raise UserError(
+                f"'{text}' is no contrast; write 'nvrm - naive' or 'nvrm - naive: METRIC', which is one of "
+                f"{', '.join(METRICS)}"
+            )
+        return cls(first, second, metric)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """``first`` minus ``second`` in one metric, with p adjusted for all ``family`` comparisons of its kind (max-T).
+
+    Of two kinds: ``primary`` ones, named before the runs, and all others. ``reference`` says that tables hold ``first``
+    against ``second``, ``diverged`` how many runs of each diverged and count as the worst there is.
     """
 
     metric: str
     first: str
     second: str
     found: Comparison
-    p_holm: float
+    p_adjusted: float
     family: int
     reference: bool
+    primary: bool = False
+    diverged: tuple[int, int] = (0, 0)
 
 
 def cells(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> list[Cell]:
@@ -77,22 +120,61 @@ def pairs(of: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
     return chosen
 
 
-def comparisons(of: Sequence[Cell], metric_names: Sequence[str]) -> list[Paired]:
-    """Compare the chosen pairs in each metric, on the seeds both have; at least two of them."""
-    rows = []
-    chosen = [(first, second, second is reference(first, of)) for first, second in pairs(of)]
-    for name in metric_names:
-        made = []
-        for first, second, held in chosen:
-            found = compare(first.values(name), second.values(name))
-            if found is not None and found.n > 1:
-                made.append((first.name, second.name, found, held))
-        adjusted = holm([found.p for _, _, found, _ in made])
-        rows += [
-            Paired(name, first, second, found, p, len(made), held)
-            for (first, second, found, held), p in zip(made, adjusted, strict=True)
-        ]
-    return rows
+def comparisons(of: Sequence[Cell], primary: Sequence[Contrast] = ()) -> list[Paired]:
+    """Compare the chosen pairs in every metric, on the seeds both have, at least two; primary contrasts first.
+
+    p is adjusted for all primary ones, and for all others whatever their metric. A primary contrast of cells that are
+    not here is left out; UserError if one of those that are has no number.
+    """
+    named, others = [], []
+    for contrast in primary:
+        first, second = (_called(name, of) for name in (contrast.first, contrast.second))
+        if first and second:
+            row = _compare(first, second, contrast.metric, of)
+            if row is None:
+                raise UserError(f"{contrast.first} and {contrast.second} have no {contrast.metric} of two common seeds")
+            named.append(replace(row, primary=True))
+    told = {(row.first, row.second, row.metric) for row in named}
+    for name in METRICS:
+        for first, second in pairs(of):
+            row = _compare(first, second, name, of)
+            if row is not None and (row.first, row.second, name) not in told:
+                others.append(row)
+    return [*_adjusted(named), *_adjusted(others)]
+
+
+def _called(name: str, of: Sequence[Cell]) -> Cell | None:
+    """The cell of that name, or else the only one of that family."""
+    found = [cell for cell in of if cell.name == name]
+    found = found or [cell for cell in of if grammar.family(cell.spec.strategy) == name]
+    return found[0] if len(found) == 1 else None
+
+
+def check_named(contrasts: Sequence[Contrast], names: Mapping[RunSpec, str], families: Sequence[str] = ()) -> None:
+    """Raise UserError for a contrast of what is no cell, no family of a single cell and none of ``families``."""
+    of = [Cell(name, spec, ()) for spec, name in names.items()]
+    for contrast in contrasts:
+        for name in (contrast.first, contrast.second):
+            if name not in families and _called(name, of) is None:
+                known = ", ".join(f"'{each}'" for each in [*families, *names.values()])
+                raise UserError(f"there is no '{name}' for '{contrast.first} - {contrast.second}'; there are {known}")
+
+
+def _compare(first: Cell, second: Cell, name: str, of: Sequence[Cell]) -> Paired | None:
+    if any(cell.done and not cell.values(name) for cell in (first, second)) or not (first.done or second.done):
+        return None  # not defined here
+    found = compare(first.judged(name), second.judged(name))
+    if found is None or found.n < 2:
+        return None
+    diverged = len(first.diverged), len(second.diverged)
+    return Paired(name, first.name, second.name, found, found.p, 1, second is reference(first, of), diverged=diverged)
+
+
+def _adjusted(rows: Sequence[Paired]) -> list[Paired]:
+    adjusted = max_t_p([row.found.values for row in rows])
+    return [
+        replace(row, p_adjusted=max(row.found.p, p), family=len(rows)) for row, p in zip(rows, adjusted, strict=True)
+    ]
 
 
 def less_one_term(whole: str, part: str) -> bool:

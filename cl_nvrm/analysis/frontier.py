@@ -1,37 +1,31 @@
 """Frontier: what each method can keep, against how well it still learns.
 
 A *family* is a sum of strategies whatever their strengths and the learning rate. Each of its settings has a plasticity
-(mean accuracy on a task just learned) and a stability (mean accuracy at the end on all tasks but the last); a family's
-frontier is made of the settings that none of its others beats in both.
+(mean accuracy on a task just learned) and a stability (mean accuracy at the end on all tasks but the last). Running one
+of two settings at random reaches any point between theirs, so a family's frontier is the upper convex hull of its
+settings (Provost and Fawcett, "Robust classification for imprecise environments", Machine Learning 42, 2001).
+
+A sum contains what it is with one of its terms at strength 0, so its settings include those of its parts: a family
+cannot lose to one that it contains for want of a small strength in its grid.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import replace
 
 import numpy as np
 
+from cl_nvrm.analysis.bounds import BOUNDS
 from cl_nvrm.analysis.comparisons import Cell, but_for_values, less_one_term
-from cl_nvrm.analysis.stats import Comparison, compare, holm
 from cl_nvrm.spec import RunSpec, grammar
 from cl_nvrm.spec.cell_names import cell_names
 
 PLASTICITY, STABILITY = "learning accuracy", "kept accuracy"
 FEWEST_SETTINGS = 3
-CLOSE = 0.002  # of plasticity: nearer ones are one place
+LEVELS = 5
+CLOSE = 0.005  # of plasticity
 ROUNDING = 1e-9
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class AtEqualPlasticity:
-    """``first`` minus ``second`` in accuracy kept, both at a plasticity of at least ``level``."""
-
-    level: float
-    first: str
-    second: str
-    found: Comparison
-    p_holm: float
+Families = Mapping[str, Sequence[Cell]]
 
 
 def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -49,82 +43,111 @@ def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
     return {names[key]: group for key, group in found.items()}
 
 
-def several_settings(by_family: Mapping[str, Sequence[Cell]]) -> bool:
+def several_settings(by_family: Families) -> bool:
     """Return whether some family was run with enough settings for a frontier to say something."""
     return any(len(of) >= FEWEST_SETTINGS for of in by_family.values())
 
 
-def mean_point(cell: Cell, without: int | None = None) -> Point | None:
-    """Return mean plasticity and stability over the seeds, one of them left out if so asked."""
-    values = zip(cell.values(PLASTICITY).items(), cell.values(STABILITY).values(), strict=True)
-    points = [(x, y) for (seed, x), y in values if seed != without]
-    if not points:
-        return None
-    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+def with_parts(by_family: Families) -> dict[str, list[Cell]]:
+    """Return the families, each with the settings of all that it contains; bounds contain nothing."""
+    return {
+        name: [cell for part, of in by_family.items() if part == name or _contains(own[0], of[0]) for cell in of]
+        for name, own in by_family.items()
+    }
 
 
-def front(of: Sequence[Cell], without: int | None = None) -> list[tuple[Point, Cell]]:
-    """Return the settings that no other one beats in both means, by rising plasticity."""
-    points = [(point, cell) for cell in of if (point := mean_point(cell, without)) is not None]
+def _contains(whole: Cell, part: Cell) -> bool:
+    terms, fewer = (
+        set(grammar.PLUS.split(grammar.family(cell.spec.strategy))) - {grammar.NEUTRAL} for cell in (whole, part)
+    )
+    alike = but_for_values(whole.spec) == but_for_values(part.spec)
+    return alike and fewer < terms and not terms & set(BOUNDS)
+
+
+def mean_point(cell: Cell) -> Point:
+    """Return mean plasticity and stability over the seeds."""
+    return (
+        float(np.mean(list(cell.values(PLASTICITY).values()))),
+        float(np.mean(list(cell.values(STABILITY).values()))),
+    )
+
+
+def front(of: Sequence[Cell]) -> list[tuple[Point, Cell]]:
+    """Return the settings that no mixture of others beats in both means, by rising plasticity."""
     best: list[tuple[Point, Cell]] = []
-    for point, cell in sorted(points, key=lambda one: one[0], reverse=True):
-        if not best or point[1] > best[-1][0][1]:
-            best.append((point, cell))
+    for point, cell in sorted(((mean_point(cell), cell) for cell in of), key=lambda one: one[0], reverse=True):
+        if best and point[1] <= best[-1][0][1]:
+            continue
+        while len(best) > 1 and _below(best[-1][0], best[-2][0], point):
+            best.pop()
+        best.append((point, cell))
     return best[::-1]
 
 
-def kept_at(of: Sequence[Cell], level: float) -> dict[int, float]:
-    """Return, by seed, the accuracy a family keeps at a plasticity of at least ``level``; nothing if out of its reach.
+def _below(middle: Point, first: Point, last: Point) -> bool:
+    """Whether a point lies on or below the line between two others."""
+    (x, y), (x0, y0), (x1, y1) = middle, first, last
+    return (y - y0) * abs(x1 - x0) <= (y1 - y0) * abs(x - x0)
 
-    Which settings make up the frontier is decided without the seed in question, so that a family gains nothing from
-    having more settings to choose the luckiest from. Between two settings the value is that of a mixture of both.
+
+def mixture_at(of: Sequence[Cell], level: float) -> tuple[Cell, Cell] | None:
+    """Return the two settings of a frontier between which a plasticity lies, twice the same one below its lower end.
+
+    Two that are closer than ``CLOSE`` would make a line of any slope on other runs, so the next ones take their place.
+    None if the level is out of reach.
     """
     line = front(of)
     if not line or level > line[-1][0][0] + ROUNDING:
-        return {}
-    seeds = sorted(set.intersection(*(set(cell.values(STABILITY)) for cell in of)))
-    return {seed: _read_off(front(of, without=seed) or line, level, seed) for seed in seeds}
+        return None
+    high = next(k for k, ((x, _), _) in enumerate(line) if level <= x + ROUNDING)
+    low = max(0, high - 1)
+    while low < high and line[high][0][0] - line[low][0][0] < CLOSE:
+        if low == 0 and high == len(line) - 1:  # one place
+            low = high
+        low, high = max(0, low - 1) if low < high else low, min(len(line) - 1, high + 1)
+    return line[low][1], line[high][1]
 
 
-def _read_off(line: Sequence[tuple[Point, Cell]], level: float, seed: int) -> float:
-    xs = [x for (x, _), _ in line]
-    ys = [cell.values(STABILITY)[seed] for _, cell in line]
-    # Below its lower end the frontier keeps that end's value, which has more plasticity than asked for. Above the upper
-    # end, where leaving out a seed has moved that down a little, the end holds, too.
-    return float(np.interp(level, xs, ys))
+def near_front(by_family: Families, slack: float) -> list[Cell]:
+    """Return the cells that keep at most ``slack`` less than their family's frontier does at their plasticity."""
+    kept = []
+    for name, whole in with_parts(by_family).items():
+        xs, ys = zip(*(point for point, _ in front(whole)), strict=True)
+        for cell in by_family[name]:
+            x, y = mean_point(cell)
+            if y >= float(np.interp(x, xs, ys)) - slack - ROUNDING:
+                kept.append(cell)
+    return kept
 
 
-def levels(first: Sequence[Cell], second: Sequence[Cell]) -> list[float]:
-    """Return where to compare two families: at the highest plasticity both reach, and amid what both frontiers span."""
-    lines = [[x for (x, _), _ in front(of)] for of in (first, second)]
-    if not all(lines):
-        return []
-    low, high = max(line[0] for line in lines), min(line[-1] for line in lines)
-    return [high] if high - low < CLOSE else [(low + high) / 2, high]
+def between(points: Sequence[Point], level: float) -> float:
+    """Return the stability at a plasticity on the line through two points; that of the first, if they are one."""
+    (x0, y0), (x1, y1) = points
+    return y0 if x0 == x1 else y0 + (level - x0) * (y1 - y0) / (x1 - x0)
 
 
-def at_equal_plasticity(by_family: dict[str, list[Cell]]) -> list[AtEqualPlasticity]:
-    """Compare families at equal plasticity: each with the first, and each sum with itself less one term.
+def levels(by_family: Families, count: int = LEVELS) -> list[float]:
+    """Return where to compare families: plasticities at equal distances, from where keeping most begins to cost some.
 
-    p is adjusted for all rows.
+    The lowest is the plasticity of the setting that keeps most, of the family for which that is lowest; the highest,
+    which is left out, is what all families can reach. To a hundredth of a point.
     """
+    lines = [[x for (x, _), _ in front(of)] for of in with_parts(by_family).values()]
+    if not lines:
+        return []
+    low, high = min(line[0] for line in lines), min(line[-1] for line in lines)
+    spaced = np.linspace(low, high, count + 1)[:-1] if high > low else [high]
+    return list(dict.fromkeys(float(np.floor(1e4 * level + ROUNDING) / 1e4) for level in spaced))
+
+
+def contrasts(by_family: Families) -> list[tuple[str, str]]:
+    """Return which families to compare: each with the first, and each sum with itself less one term."""
     names = list(by_family)
     chosen = [(name, names[0]) for name in names[1:]]
-    for whole, part in product(names, names):
-        first, second = by_family[whole][0].spec, by_family[part][0].spec
-        if (
-            less_one_term(grammar.family(first.strategy), grammar.family(second.strategy))
-            and (whole, part) not in chosen
-        ):
-            chosen.append((whole, part))
-    made = []
-    for one, other in chosen:
-        first_cells, second_cells = by_family[one], by_family[other]
-        if but_for_values(first_cells[0].spec) != but_for_values(second_cells[0].spec):
-            continue
-        for level in levels(first_cells, second_cells):
-            found = compare(kept_at(first_cells, level), kept_at(second_cells, level))
-            if found is not None and found.n > 1:
-                made.append((level, one, other, found))
-    adjusted = holm([found.p for *_, found in made])
-    return [AtEqualPlasticity(*row, p) for row, p in zip(made, adjusted, strict=True)]
+    for whole in names:
+        for part in names:
+            first, second = (grammar.family(by_family[name][0].spec.strategy) for name in (whole, part))
+            if less_one_term(first, second) and (whole, part) not in chosen:
+                chosen.append((whole, part))
+    specs = {name: but_for_values(of[0].spec) for name, of in by_family.items()}
+    return [(first, second) for first, second in chosen if specs[first] == specs[second]]

@@ -163,6 +163,15 @@ METRICS: dict[str, Callable[[RunResult], float]] = {
     CORRECTED: corrected,
 }
 
+# The worst that each can be: what a run that diverged counts as, where it is compared with others.
+WORST: dict[str, float] = dict.fromkeys(METRICS, 0.0) | {
+    "BWT": -1.0,
+    "FWT": -1.0,
+    "forgetting": 1.0,
+    "generalisation gap": 1.0,
+    MEMORISED: 1.0,
+}
+
 
 def metric(name: str, result: RunResult) -> Metric:
     """Return one of ``METRICS`` of a run."""

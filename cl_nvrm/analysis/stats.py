@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
+
+from cl_nvrm.analysis.permutation import FEWEST_EXACT, sign_flip_p
 
 Interval = tuple[float, float]
 FEWEST = 5  # below, no test is worth its stars
-FEWEST_EXACT = 6  # seeds with which the exact test can reach 0.05
-EXACT_UP_TO = 16
 RESAMPLES = 9999
+SAFEGUARD = 0.2  # beyond each end of the interval of an effect that trials are planned for
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
@@ -60,36 +61,6 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     return ends if all(map(math.isfinite, ends)) else None  # too many resamples of one value alone
 
 
-def sign_flip_p(differences: Sequence[float]) -> float:
-    """Return the two-sided p of the paired permutation test: how often random signs give a mean as far from 0.
-
-    Fisher, The Design of Experiments, 1935, section 21. Exact, over all 2ⁿ signs, up to n = 16; with 9,999 random ones
-    beyond. Its smallest value is 2^(1-n), so fewer than six trials cannot reach 0.05. Sums that differ by rounding
-    alone count as equal: there are many of these where accuracies differ by a few images. ValueError if a difference is
-    no finite number.
-
-    >>> sign_flip_p([0.1, 0.2, 0.3, 0.4])  # 2 of the 16 signs, all plus and all minus
-    0.125
-    >>> sign_flip_p([1.0, -1.0])
-    1.0
-    """
-    values = np.asarray(differences, dtype=float)
-    n = len(values)
-    if n == 0:
-        return 1.0
-    if not np.isfinite(values).all():
-        raise ValueError(f"differences must be finite numbers, got {differences}")
-    if n <= EXACT_UP_TO:
-        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-        extra = 0
-    else:
-        signs = np.random.default_rng(0).choice([-1, 1], size=(RESAMPLES, n))
-        extra = 1  # the observed signs are one of those there could have been
-    rounding = 1e-12 * float(np.abs(values).sum())  # of any of these sums, however near to 0 it is
-    as_far = int((np.abs(signs @ values) >= abs(float(values.sum())) - rounding).sum())
-    return min(1.0, (as_far + extra) / (len(signs) + extra))
-
-
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
     """Return the p of two one-sided t tests (TOST): small if the mean difference lies within ± ``margin``.
 
@@ -112,6 +83,8 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p values, in the order given (Scandinavian Journal of Statistics 6(2), 1979).
+
+    For p values of tests that share nothing; those of one set of seeds are adjusted by ``permutation.max_t_p``.
 
     >>> holm([0.5, 0.125])  # the smaller one counts twice
     [0.5, 0.25]
@@ -150,12 +123,32 @@ def seeds_needed(effect: float, power: float = 0.8, level: float = 0.05) -> int 
     return high
 
 
+def safeguard_effect(effect: float, n: int) -> float:
+    """Return the lower end of the 60 % interval of a standardised difference seen in ``n`` pairs; 0 if it reaches that.
+
+    What to plan further trials for, since the effect seen is as often above the true one as below it, and more often
+    where it was the reason to look (Perugini, Gallucci and Costantini, Perspectives on Psychological Science 9, 2014).
+
+    >>> round(safeguard_effect(1.0, n=10), 2), safeguard_effect(0.1, n=10)
+    (0.64, 0.0)
+    """
+    seen = abs(effect) * math.sqrt(n)
+
+    def too_high(true: float) -> float:
+        return float(stats.nct.sf(seen, n - 1, true * math.sqrt(n))) - SAFEGUARD
+
+    if not math.isfinite(seen) or too_high(0.0) >= 0:
+        return 0.0 if math.isfinite(seen) else math.inf
+    return float(optimize.brentq(too_high, 0.0, abs(effect), xtol=1e-6))
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A paired difference over ``n`` seeds: mean, 95 % intervals, exact p, effect size, seeds needed to see it.
 
     ``effect`` is the mean difference over its standard deviation, with Hedges' correction for small samples, from three
-    seeds on. ``seeds_needed`` are for a single test, and at least the six the exact one needs.
+    seeds on. ``seeds_needed`` are for a single test of the smallest effect that these seeds leave likely, and at least
+    the six the exact one needs; None, too, if they leave none at all likely. ``values`` are the differences, by seed.
     """
 
     n: int
@@ -165,6 +158,7 @@ class Comparison:
     p: float
     effect: float | None
     seeds_needed: int | None
+    values: dict[int, float]
 
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | None:
@@ -181,6 +175,7 @@ def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | N
     n = len(differences)
     mean, sd = mean_sd(differences)
     raw = mean / sd if n > 2 and sd > 1e-12 * abs(mean) else None
+    needed = None if raw is None else seeds_needed(safeguard_effect(raw, n))
     return Comparison(
         n=n,
         mean=mean,
@@ -188,7 +183,8 @@ def compare(first: dict[int, float], second: dict[int, float]) -> Comparison | N
         bootstrap=bootstrap_interval(differences),
         p=sign_flip_p(differences),
         effect=None if raw is None else raw * (1 - 3 / (4 * (n - 1) - 1)),
-        seeds_needed=None if raw is None or (needed := seeds_needed(raw)) is None else max(FEWEST_EXACT, needed),
+        seeds_needed=None if needed is None else max(FEWEST_EXACT, needed),
+        values=dict(zip(seeds, differences, strict=True)),
     )
 
 

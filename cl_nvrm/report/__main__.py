@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_nvrm.errors import Parser, UserError, exit_code, note
+from cl_nvrm.errors import Parser, UserError, exit_code, note, number
 from cl_nvrm.spec import RunResult
 from cl_nvrm.sweep.store import Store
 
@@ -24,15 +24,26 @@ def _report(argv: Sequence[str] | None) -> int:
     parser.add_argument("--out", type=Path, default=Path("reports"), metavar="FOLDER",
                         help="where index.html and tables/ go (default: reports)")  # fmt: skip
     parser.add_argument("--title", default="Continual-learning runs", help="title of the page")
+    parser.add_argument("--primary", action="append", default=[], metavar="'A - B[: METRIC]'",
+                        help="a contrast named before the runs, tested by itself; may be repeated")  # fmt: skip
+    parser.add_argument("--margin", type=number(float, 1e-6), default=1.0, metavar="POINTS",
+                        help="differences below that are of no interest: margin of the test of equivalence (default: 1)"
+                        )  # fmt: skip
     arguments = parser.parse_args(argv)
-    for path in write(arguments.stores, arguments.out, arguments.title):
+    for path in write(arguments.stores, arguments.out, arguments.title, arguments.primary, arguments.margin):
         print(path)
     return 0
 
 
-def write(stores: Sequence[Path], out: Path, title: str) -> list[Path]:
+def write(
+    stores: Sequence[Path], out: Path, title: str, primary: Sequence[str] = (), margin: float = 1.0
+) -> list[Path]:
     """Write the report of some stores into ``out`` and return its files; UserError if one is not there."""
+    from cl_nvrm.analysis.comparisons import Contrast  # heavy: not needed for --help
+
+    contrasts = tuple(map(Contrast.parse, primary))
     results: dict[str, RunResult] = {}
+    choices = []
     damaged: dict[Path, str] = {}
     for folder in stores:
         if not folder.is_dir():
@@ -40,14 +51,15 @@ def write(stores: Sequence[Path], out: Path, title: str) -> list[Path]:
         found, left_out = Store(folder).load()
         results |= {result.id: result for result in found}
         damaged |= left_out
+        choices += Store(folder).choices()
     for path, reason in damaged.items():
         note(f"{path} is left out: {reason}")
     if not (results or damaged):
         raise UserError(f"There are no runs in {', '.join(map(str, stores))}; python -m cl_nvrm.run makes runs")
-    from cl_nvrm.report import export, page  # heavy: not needed for --help
-    from cl_nvrm.report.sections import sections
+    from cl_nvrm.report import export, page
+    from cl_nvrm.report.sections import Questions, sections
 
-    made = sections(list(results.values()))
+    made = sections(list(results.values()), Questions(contrasts, margin, tuple(choices)))
     texts = {
         "index.html": page.html(title, made, damaged),
         "tables/tables.md": export.markdown(made),

@@ -147,16 +147,18 @@ def epoch_curves(cells: Sequence[Cell], title: str) -> Figure:
 def frontier(cells: Sequence[Cell], title: str) -> Figure:
     """Draw what each family keeps against how well it learns: a point a setting, a line along its frontier.
 
-    Bands and crosses are 95 % confidence intervals (t) of the means.
+    A family's frontier may have settings of families that it contains. Bands and crosses are 95 % confidence intervals
+    (t) of the means.
     """
     by_family = frontiers.families(cells)
+    whole = frontiers.with_parts(by_family)
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     with sns.axes_style("whitegrid"):
         axis = figure.subplots()
     palette = sns.color_palette("colorblind", len(by_family))
     marks = "osD^vPX*"
     for number, ((name, of), colour) in enumerate(zip(by_family.items(), palette, strict=True)):
-        best = front(of)
+        best = front(whole[name])
         xs, ys = (100 * np.array([point[k] for point, _ in best]) for k in (0, 1))
         ends = np.array([t_interval(list(cell.values(STABILITY).values())) for _, cell in best]) * 100
         axis.plot(xs, ys, color=colour, lw=1.6)

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cl_nvrm.analysis.bounds import shares
-from cl_nvrm.analysis.comparisons import Cell, cells, comparisons
-from cl_nvrm.analysis.frontier import at_equal_plasticity, families, several_settings
-from cl_nvrm.analysis.metrics import METRICS
+from cl_nvrm.analysis.choice import Choice
+from cl_nvrm.analysis.comparisons import Cell, Contrast, but_for_values, cells, check_named, comparisons
+from cl_nvrm.analysis.equal_plasticity import AtEqualPlasticity, on_fresh_runs, on_same_runs
+from cl_nvrm.analysis.frontier import families, levels, several_settings
 from cl_nvrm.errors import counted
-from cl_nvrm.report import tables
+from cl_nvrm.report import contrasts, tables
 from cl_nvrm.report.tables import Table
 from cl_nvrm.spec import RunResult
 from cl_nvrm.spec.cell_names import cell_names, guessing, setting
+
+MARGIN = 1.0  # points: differences below that are of no interest
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,29 @@ class Section:
         return [result for cell in self.cells for result in cell.results]
 
 
-def sections(results: Sequence[RunResult]) -> list[Section]:
-    """Return a section for each benchmark and data set, plain training first among its strategies."""
+@dataclass(frozen=True)
+class Questions:
+    """What a report is asked: which contrasts are primary, the margin of equivalence in points, settings chosen."""
+
+    primary: tuple[Contrast, ...] = ()
+    margin: float = MARGIN
+    choices: tuple[Choice, ...] = ()
+
+
+def sections(results: Sequence[RunResult], asked: Questions | None = None) -> list[Section]:
+    """Return a section for each benchmark and data set, plain training first among its strategies.
+
+    UserError for a primary contrast that is nowhere.
+    """
     groups: dict[tuple[str, str, str, int], list[RunResult]] = {}
     for result in sorted(results, key=_order):
         spec = result.spec
         groups.setdefault((spec.benchmark, spec.dataset, spec.dataset_sha256, spec.first_tasks), []).append(result)
-    return [_section(number, group) for number, group in enumerate(groups.values(), 1)]
+    asked = asked or Questions()
+    made = [_section(number, group, asked) for number, group in enumerate(groups.values(), 1)]
+    names = {cell.spec: cell.name for section in made for cell in section.cells}
+    check_named(asked.primary, names, [name for choice in asked.choices for name in choice.families])
+    return made
 
 
 def _order(result: RunResult) -> tuple[object, ...]:
@@ -45,16 +64,16 @@ def _order(result: RunResult) -> tuple[object, ...]:
     return spec.benchmark, spec.dataset, combined, spec.strategy.count("+"), spec.strategy, spec.lr, spec.id
 
 
-def _section(number: int, results: list[RunResult]) -> Section:
+def _section(number: int, results: list[RunResult], asked: Questions) -> Section:
     spec = results[0].spec
     found = cells(results, cell_names([r.spec for r in results]))
-    compared = comparisons(found, list(METRICS))
-    by_family = families(found)
+    compared = comparisons(found, asked.primary)
+    at_equal = frontier_rows(found, asked)
     shown = [tables.summary(found, compared), tables.intervals(found)]
     if compared:
-        shown.append(tables.differences(compared))
-    if len(by_family) > 1 and several_settings(by_family):
-        shown.append(tables.equal_plasticity(at_equal_plasticity(by_family)))
+        shown.append(contrasts.differences(compared, asked.margin))
+    if at_equal:
+        shown.append(contrasts.equal_plasticity(at_equal, asked.margin))
     if found_shares := shares(found):
         shown.append(tables.of_the_way(found_shares))
     settings = spec.benchmark.partition(":")[2]
@@ -71,3 +90,16 @@ def _section(number: int, results: list[RunResult]) -> Section:
         if text
     )
     return Section(f"section-{number}", setting(spec), about, tuple(found), tuple(shown))
+
+
+def frontier_rows(found: Sequence[Cell], asked: Questions) -> list[AtEqualPlasticity]:
+    """Return what is said at equal plasticity: a test where settings were chosen for these cells on other runs."""
+    for choice in asked.choices:
+        chosen = [cell for cell in found if but_for_values(cell.spec) == choice.spec]
+        if chosen:
+            primary = [(each.first, each.second) for each in asked.primary]
+            return on_fresh_runs(choice, chosen, [pair for pair in primary if set(pair) <= choice.families.keys()])
+    by_family = families(found)
+    if len(by_family) < 2 or not several_settings(by_family):
+        return []
+    return on_same_runs(by_family, levels(by_family))

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 from cl_nvrm.analysis.bounds import Share
 from cl_nvrm.analysis.comparisons import Cell, Paired
-from cl_nvrm.analysis.frontier import AtEqualPlasticity
 from cl_nvrm.analysis.metrics import METRICS, base_task, mean_accuracy, metric
-from cl_nvrm.analysis.stats import EXACT_UP_TO, FEWEST, Interval, bootstrap_interval, mean_sd, stars, t_interval
+from cl_nvrm.analysis.permutation import FEWEST_EXACT
+from cl_nvrm.analysis.stats import (
+    FEWEST,
+    Interval,
+    bootstrap_interval,
+    mean_sd,
+    stars,
+    t_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -80,38 +87,49 @@ def _percent(values: Sequence[float]) -> Entry:
     return Entry(f"{mean:.1f} ± {sd:.1f}" if len(values) > 1 else f"{mean:.1f}", mean)
 
 
-def differences_in_short(compared: Sequence[Paired]) -> Table:
-    """Return the paired differences in points, with intervals, adjusted p, effect sizes and the seeds they need."""
-    rows = tuple(
-        (
-            Entry(f"{row.first} - {row.second}"),
-            Entry(row.metric),
-            Entry(f"{100 * row.found.mean:+.1f}{stars(row.p_holm, row.found.n)}", row.found.mean),
-            Entry(f"{100 * row.found.t[0]:.1f} to {100 * row.found.t[1]:.1f}", row.found.t[0]),
-            Entry(str(row.found.n), row.found.n),
-            Entry(f"{row.p_holm:.3g}", row.p_holm),
-            Entry("" if row.found.effect is None else f"{row.found.effect:.2f}", row.found.effect),
-            Entry("") if row.found.effect is None else _seeds(row.found.effect, row.found.seeds_needed),
-        )
-        for row in compared
-    )
+STARS = "* p < 0.05, ** p < 0.01, *** p < 0.001"
+
+
+def about_tests(compared: Sequence[Paired]) -> str:
+    """Return what the stars of comparisons mean, what p is adjusted for, and what keeps stars away."""
     notes = []
+    kinds = {True: [row for row in compared if row.primary], False: [row for row in compared if not row.primary]}
     if any(row.found.n >= FEWEST for row in compared):
-        notes.append("* p < 0.05, ** p < 0.01, *** p < 0.001: sign-flip test, adjusted for all rows of a metric.")
+        notes.append(f"{STARS}: sign-flip test of the seeds' differences.")
+        if kinds[True]:
+            adjusted = ", adjusted for one another" if len(kinds[True]) > 1 else ", not adjusted"
+            notes.append(f"Primary contrasts were named before the runs{adjusted}.")
+        if len(kinds[False]) > 1:
+            others = "all others" if kinds[True] else "all rows, whatever the metric"
+            notes.append(f"p is adjusted for {others} ({len(kinds[False])}, max-T by the same flips).")
+        notes += _out_of_reach(kinds[False])
     least = min(row.found.n for row in compared)
     if least < FEWEST:
         notes.append(f"With fewer than {FEWEST} seeds nothing is marked as significant; some here have {least}.")
-    header = ("", "metric", "difference", "95 % CI", "n", "p (Holm)", "effect", "seeds needed")
-    return Table("differences", "differences on the same seeds, points", header, rows, " ".join(notes), texts=2)
+    counted = {row.first: row.diverged[0] for row in compared} | {row.second: row.diverged[1] for row in compared}
+    notes += [
+        f"{number} of {name} diverged, and count as the worst value." for name, number in counted.items() if number
+    ]
+    return " ".join(notes)
+
+
+def _out_of_reach(compared: Sequence[Paired]) -> list[str]:
+    few = [row.found.n for row in compared if FEWEST <= row.found.n < FEWEST_EXACT]
+    return (
+        [f"With {few[0]} seeds even the clearest difference has p = {2.0 ** (1 - few[0]):.2f}: no star can appear."]
+        if few
+        else []
+    )
 
 
 def summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
     """Return each cell's metrics, mean ± standard deviation, with stars against its reference; in percent."""
-    marks = {(row.metric, row.first): stars(row.p_holm, row.found.n) for row in compared if row.reference}
+    marks = {(row.metric, row.first): stars(row.p_adjusted, row.found.n) for row in compared if row.reference}
     defined = [name for name in METRICS if any(cell.values(name) for cell in of)]
     rows = []
     for cell in of:
-        row = [Entry(cell.name), Entry(str(len(cell.done)), len(cell.done))]
+        diverged = f" + {len(cell.diverged)} diverged" if cell.diverged else ""
+        row = [Entry(cell.name), Entry(f"{len(cell.done)}{diverged}", len(cell.done))]
         for name in defined:
             values = list(cell.values(name).values())
             if not values:
@@ -134,22 +152,9 @@ def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
     note += "".join(f" No {', '.join(those)}: {why}." for why, those in absent.items())
     note += "".join(f" {cell.name}{kept}." for cell in of if (kept := memory(cell)))
     held = [row for row in compared if row.reference]
-    if any(row.found.n >= FEWEST for row in held):
-        note += (
-            f" Against {of[0].name.partition(',')[0]} with the same other settings, where there is one, on the same "
-            "seeds: * p < 0.05, ** p < 0.01, *** p < 0.001 (sign-flip test, adjusted after Holm for all comparisons "
-            "made in a metric)."
-        )
-        out_of_reach = [row for row in held if row.family * 2.0 ** (1 - min(row.found.n, EXACT_UP_TO)) >= 0.05]
-        if out_of_reach:
-            worst = out_of_reach[0]
-            note += (
-                f" With {worst.found.n} seeds and {worst.family} comparisons even the clearest difference has an "
-                f"adjusted p of {min(1, worst.family * 2.0 ** (1 - worst.found.n)):.2f}: no star can appear."
-            )
-    few = {row.found.n for row in held if row.found.n < FEWEST}
-    if few:
-        note += f" With fewer than {FEWEST} seeds nothing is marked as significant; some here have {min(few)}."
+    if held:
+        note += f" Against {of[0].name.partition(',')[0]} with the same other settings, where there is one. "
+        note += about_tests(held)
     return note
 
 
@@ -161,66 +166,11 @@ def intervals(of: Sequence[Cell]) -> Table:
             values = [100 * value for value in cell.values(name).values()]
             if len(values) > 1:
                 mean, sd = mean_sd(values)
-                entries = (Entry(f"{mean:.2f}", mean), Entry(f"{sd:.2f}", sd), _ends(t_interval(values)))
+                entries = (Entry(f"{mean:.2f}", mean), Entry(f"{sd:.2f}", sd), ends(t_interval(values)))
                 count = Entry(str(len(values)), len(values))
-                rows.append((Entry(cell.name), Entry(name), *entries, _ends(bootstrap_interval(values)), count))
+                rows.append((Entry(cell.name), Entry(name), *entries, ends(bootstrap_interval(values)), count))
     header = ("strategy", "metric", "mean", "sd", "95 % CI (t)", "95 % CI (bootstrap)", "n")
     return Table("intervals", "Intervals", header, tuple(rows), "Percent. The bootstrap needs five seeds.")
-
-
-def differences(compared: Sequence[Paired]) -> Table:
-    """Return the paired differences, in points, with what a reader needs to judge them."""
-    rows = []
-    for row in compared:
-        found = row.found
-        rows.append(
-            (
-                Entry(f"{row.first} - {row.second}"),
-                Entry(row.metric),
-                Entry(f"{100 * found.mean:+.2f}{stars(row.p_holm, found.n)}", found.mean),
-                _ends(_points(found.t)),
-                _ends(_points(found.bootstrap)),
-                Entry(f"{row.p_holm:.3g}", row.p_holm),
-                Entry("–" if found.effect is None else f"{found.effect:.2f}", found.effect),
-                _seeds(found.effect, found.seeds_needed),
-                Entry(str(found.n), found.n),
-            )
-        )
-    header = (
-        "difference", "metric", "points", "95 % CI (t)", "95 % CI (bootstrap)", "p (Holm)", "effect size",
-        "seeds needed", "n",
-    )  # fmt: skip
-    note = (
-        "Paired by seed. p: sign-flip test, exact up to 16 seeds (its smallest raw value with n seeds is 2^(1-n)), "
-        "with 9,999 random signs beyond; adjusted after Holm for all rows of a metric. Effect size: mean over standard "
-        "deviation of the differences, Hedges' correction. Seeds needed: for one such comparison, before Holm, to have "
-        "p < 0.05 with power 0.8 (paired t test; at least the six the exact test needs). No bootstrap interval: fewer "
-        "than five seeds, or too many equal values."
-    )
-    return Table("differences", "Differences", header, tuple(rows), note)
-
-
-def equal_plasticity(compared: Sequence[AtEqualPlasticity]) -> Table:
-    """Return what families keep at equal plasticity, in points."""
-    rows = [
-        (
-            Entry(f"{row.first} - {row.second}"),
-            Entry(f"{100 * row.level:.2f}", row.level),
-            Entry(f"{100 * row.found.mean:+.2f}{stars(row.p_holm, row.found.n)}", row.found.mean),
-            _ends(_points(row.found.t)),
-            Entry(f"{row.p_holm:.3g}", row.p_holm),
-            Entry(str(row.found.n), row.found.n),
-        )
-        for row in compared
-    ]
-    header = ("difference", "learning accuracy, at least", "points kept", "95 % CI (t)", "p (Holm)", "n")
-    note = (
-        "Accuracy kept at the end on all tasks but the last, where tasks just learned are known at least that well: at "
-        "the highest such accuracy both methods reach, and in the middle of what both frontiers span. Each frontier is "
-        "found without the seed it is then read off for; settings with a run that did not finish are left out; p is "
-        "adjusted for all rows."
-    )
-    return Table("equal-plasticity", "At equal plasticity", header, tuple(rows), note)
 
 
 def of_the_way(found: Sequence[Share]) -> Table:
@@ -230,7 +180,7 @@ def of_the_way(found: Sequence[Share]) -> Table:
             Entry(share.name),
             Entry(share.upper),
             Entry("–", None, share.reason) if share.value is None else Entry(f"{100 * share.value:.2f}", share.value),
-            _ends(_points(share.interval)) if share.interval else Entry("–"),
+            ends(points(share.interval)) if share.interval else Entry("–"),
             Entry(str(share.n), share.n),
         )
         for share in found
@@ -246,15 +196,11 @@ def of_the_way(found: Sequence[Share]) -> Table:
     return Table("of-the-way", "From plain to joint training", header, rows, note, texts=2)
 
 
-def _points(ends: Interval | None) -> Interval | None:
-    return None if ends is None else (100 * ends[0], 100 * ends[1])
+def points(interval: Interval | None) -> Interval | None:
+    """Return an interval of shares in percent."""
+    return None if interval is None else (100 * interval[0], 100 * interval[1])
 
 
-def _ends(ends: Interval | None) -> Entry:
-    return Entry("–") if ends is None else Entry(f"{ends[0]:.2f} to {ends[1]:.2f}", ends[0])
-
-
-def _seeds(effect: float | None, needed: int | None) -> Entry:
-    if effect is None:
-        return Entry("–")
-    return Entry("over 10,000", 10_001) if needed is None else Entry(str(needed), needed)
+def ends(interval: Interval | None) -> Entry:
+    """Return an interval as an entry, which sorts by its lower end."""
+    return Entry("–") if interval is None else Entry(f"{interval[0]:.2f} to {interval[1]:.2f}", interval[0])

@@ -13,11 +13,13 @@ from rich.text import Text
 
 from cl_nvrm.analysis.bounds import shares
 from cl_nvrm.analysis.comparisons import Cell, Paired
+from cl_nvrm.analysis.equal_plasticity import AtEqualPlasticity
 from cl_nvrm.analysis.metrics import base_task, mean_accuracy, summary
-from cl_nvrm.report import tables
+from cl_nvrm.report import contrasts, tables
 from cl_nvrm.spec import SCHEMA, RunResult
 
 WIDEST = 120  # characters of a line
+IN_SHORT = ("base task", "ACC", "memorised")  # metrics; the page has all
 
 
 def render(table: tables.Table) -> Group:
@@ -66,14 +68,21 @@ def write(
     console: Console,
     cells: Sequence[Cell],
     compared: Sequence[Paired],
+    at_equal: Sequence[AtEqualPlasticity],
+    margin: float,
     figures: Sequence[Path],
     store: Path,
 ) -> None:
-    """Print a table a strategy, their differences, and where the figures and the runs are."""
+    """Print a table a strategy, their differences, and where the figures and the runs are.
+
+    Of settings that make up a frontier, what is kept at equal plasticity stands in the place of the differences.
+    """
     for cell in cells:
         console.print(render(tables.after_each_task(cell)))
-    if compared:
-        console.print(render(tables.differences_in_short(compared)))
+    if at_equal:
+        console.print(render(contrasts.equal_plasticity(at_equal, margin)))
+    elif compared:
+        console.print(render(contrasts.differences_in_short(compared, IN_SHORT, margin)))
     if found := shares(cells):
         console.print(render(tables.of_the_way(found)))
     for path in figures:
@@ -82,9 +91,13 @@ def write(
 
 
 def as_json(
-    results: Sequence[RunResult], compared: Sequence[Paired], figures: Sequence[Path], store: Path
+    results: Sequence[RunResult],
+    compared: Sequence[Paired],
+    at_equal: Sequence[AtEqualPlasticity],
+    figures: Sequence[Path],
+    store: Path,
 ) -> dict[str, Any]:
-    """Return the JSON object of the command line's contract."""
+    """Return the JSON object of the command line's contract; what is kept at equal plasticity where that was asked."""
     return {
         "schema": SCHEMA,
         "runs": [
@@ -108,7 +121,8 @@ def as_json(
             }
             for r in results
         ],
-        "comparisons": [asdict(row) for row in compared],
+        "comparisons": [asdict(row) for row in compared if row.primary or row.metric in IN_SHORT],
+        **({"at_equal_plasticity": [asdict(row) for row in at_equal]} if at_equal else {}),
         "figures": [str(path) for path in figures],
         "store": str(store),
     }

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_nvrm.errors import Parser, UserError, exit_code
-from cl_nvrm.run.flags import number
+from cl_nvrm.errors import Parser, UserError, exit_code, number
 
 if TYPE_CHECKING:
     from cl_nvrm.reproduce.conduct import Planned

@@ -40,7 +40,7 @@ def _run(arguments: Arguments) -> int:
         _dry_run(arguments, planned, store)
         return 0
     results, names = carry_out(arguments, planned, stderr)
-    _show(arguments, results, names, store)
+    _show(arguments, planned, results, names, store)
     return outcome(results)
 
 
@@ -71,20 +71,24 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     print(f"{len(to_do)} of {counted(len(planned.specs), 'run')} to do, {total} with {at_once}{tuning}")
 
 
-def _show(arguments: Arguments, results: list[RunResult], names: CellNames, store: Store) -> None:
-    from cl_nvrm.analysis.comparisons import cells, comparisons
+def _show(arguments: Arguments, planned: Plan, results: list[RunResult], names: CellNames, store: Store) -> None:
+    from cl_nvrm.analysis.comparisons import Contrast, cells, comparisons
     from cl_nvrm.report import terminal
     from cl_nvrm.report.save import draw_beside_others
+    from cl_nvrm.report.sections import Questions, frontier_rows
 
     groups = cells(results, names)
     figures = draw_beside_others(groups, store.folder / "figures") if arguments.plots else []
-    compared = comparisons(groups, ("base task", "ACC", "memorised"))
+    primary = tuple(map(Contrast.parse, arguments.primary))
+    compared = comparisons(groups, primary)
+    asked = Questions(primary, arguments.margin, (planned.choice,) if planned.choice else ())
+    at_equal = frontier_rows(groups, asked) if planned.choice else []
     if arguments.format == "json":
-        print(json.dumps(terminal.as_json(results, compared, figures, store.folder)))
+        print(json.dumps(terminal.as_json(results, compared, at_equal, figures, store.folder)))
     else:
         console = Console()
         console = console if console.is_terminal else Console(width=140)
-        terminal.write(console, groups, compared, figures, store.folder)
+        terminal.write(console, groups, compared, at_equal, arguments.margin, figures, store.folder)
 
 
 def _list(kind: str, *, as_json: bool) -> None:

@@ -29,6 +29,8 @@ def carry_out(arguments: Arguments, planned: Plan, stderr: Console) -> tuple[lis
     """
     store = Store(arguments.out)
     store.prepare()
+    if planned.choice:
+        store.keep(planned.choice)
     tracking = Tracking(arguments.track, store.folder, note)
     specs, names = planned.specs, planned.names
     if arguments.tune:

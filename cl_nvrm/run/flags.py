@@ -1,16 +1,13 @@
 """The flags of ``python -m cl_nvrm.run``."""
 
 import argparse
-import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
 
-from cl_nvrm.errors import Parser, UserError
+from cl_nvrm.errors import Parser, UserError, number
 from cl_nvrm.spec import Precision, catalog
-from cl_nvrm.spec.grammar import LARGEST
 
 TRACKERS = ("tensorboard", "wandb", "csv")
 
@@ -38,6 +35,11 @@ class Arguments:
     channels_last: bool
     compile: bool
     eval_every: int
+    frontier: Path | None
+    levels: list[float] | None
+    slack: float
+    primary: list[str]
+    margin: float
     tune: int
     tune_tasks: int
     tune_seeds: int
@@ -69,7 +71,18 @@ def parse(argv: Sequence[str]) -> Arguments:
     """Parse a command line; UserError for a flag's value that is none."""
     known, rest = _parser().parse_known_args([_with_dashes(word) for word in argv])
     values = vars(known)
+    if values["frontier"] and (values["strategy"] or values["lr"] or values["tune"]):
+        raise UserError(
+            "--frontier chooses strategies and learning rates itself; leave out --strategy, --lr and --tune"
+        )
+    for name in ("levels", "slack"):
+        if values[name] and not values["frontier"]:
+            raise UserError(f"--{name} is for --frontier; write that, too, or neither")
+    if values["levels"] and values["slack"]:
+        raise UserError("--slack finds settings to run more seeds of, --levels compares them; write one of them")
+    values["slack"] = values["slack"] or 0.0
     values["strategy"] = values["strategy"] or ["naive"]
+    values["primary"] = list(dict.fromkeys(values["primary"] or []))
     values["track"] = list(dict.fromkeys(values["track"] or []))
     for name, default in (("tune_tasks", 3), ("tune_seeds", 1)):
         if values[name] is not None and not values["tune"]:
@@ -123,6 +136,38 @@ def _parser() -> argparse.ArgumentParser:
     add("--channels-last", "lay images out with their channels last", action="store_true")
     add("--compile", "compile the network (torch.compile)", action="store_true")
     add("--eval-every", "also evaluate every that many iterations; 0: after each task only", type=whole, default=0)
+    add(
+        "--frontier",
+        "run the settings that each method's frontier is made of among the runs in this folder, and compare what they "
+        "keep at equal plasticity; in the place of --strategy and --lr",
+        type=Path,
+        metavar="DIR",
+    )
+    add(
+        "--levels",
+        "accuracies on a task just learned, in %%, as a|b|c, at which to compare (default: five, from the runs in DIR)",
+        type=_several(number(float, 0)),
+    )
+    add(
+        "--slack",
+        "points below the frontier up to which settings are run again, for more seeds to choose by; without --levels "
+        "(default: 0, those on it, to be compared)",
+        type=number(float, 0),
+        metavar="POINTS",
+    )
+    add(
+        "--primary",
+        "a contrast named before the runs, 'A - B' or 'A - B: METRIC', which is tested by itself; may be repeated",
+        action="append",
+        metavar="TEXT",
+    )
+    add(
+        "--margin",
+        "points below which a difference is of no interest: margin of the test of equivalence",
+        type=number(float, 1e-6),
+        default=1.0,
+        metavar="POINTS",
+    )
     add("--tune", "choose lr and strengths on held-out images, with so many trials a strategy", type=whole, default=0)
     add("--tune-tasks", "number of first tasks a tuning trial trains on (default: 3)", type=positive)
     add("--tune-seeds", "runs a tuning trial (default: 1)", type=positive)
@@ -171,22 +216,6 @@ def _bare_flags(rest: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--{name} is given twice")
         flags[name.replace("-", "_")] = value
     return flags
-
-
-def number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
-    """Return a reader of finite numbers of a kind that are at least ``least``, for a flag's ``type``."""
-    wanted = f"{'a whole number' if kind is int else 'a finite number'} of at least {least}"
-
-    def read(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value <= (LARGEST if kind is int else sys.float_info.max):
-            raise argparse.ArgumentTypeError(f"must be {wanted}, got '{text}'")
-        return value
-
-    return read
 
 
 def _several(read: Callable[[str], float]) -> Callable[[str], list[float]]:

@@ -2,9 +2,9 @@
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cl_nvrm.errors import UserError, counted
@@ -19,13 +19,17 @@ MOST_TASKS = 10_000
 if TYPE_CHECKING:
     from torch import nn
 
+    from cl_nvrm.analysis.choice import Choice
     from cl_nvrm.benchmark import Benchmark, Recipe
     from cl_nvrm.data import Images
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs, what to call their cells, a line about them, the device, how many training images and tasks exist."""
+    """The runs, what to call their cells, a line about them, the device, how many training images and tasks exist.
+
+    ``choice`` says what the settings were chosen by, where they are those of a frontier.
+    """
 
     specs: list[RunSpec]
     names: CellNames
@@ -33,6 +37,7 @@ class Plan:
     device: str
     training_images: int
     tasks: int
+    choice: "Choice | None" = None
 
 
 def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
@@ -61,7 +66,19 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     _check_strategies(arguments, strategies)
     recipe = _recipe(arguments, benchmark.recipe)
     _check_training(arguments, benchmark, recipe, term.name)
-    specs = _specs(arguments, strategies, str(term), images, recipe)
+    settings = [(strategy, lr) for strategy in map(grammar.canonical, strategies) for lr in arguments.lr or [recipe.lr]]
+    choice = None
+    if arguments.frontier:
+        from cl_nvrm.run.frontier import choice_for, settings_near
+
+        (wanted,) = _specs(replace(arguments, trials=1), settings, str(term), images, recipe)
+        choice = None if arguments.slack else choice_for(arguments, wanted, warn)
+        settings = choice.settings if choice else settings_near(arguments, wanted)
+    specs = _specs(arguments, settings, str(term), images, recipe)
+    if arguments.primary:
+        from cl_nvrm.analysis.comparisons import Contrast, check_named
+
+        check_named([*map(Contrast.parse, arguments.primary)], cell_names(specs), [*choice.families] if choice else [])
     _check_starts(specs, benchmark)
     about = (
         f"{term.name}: {benchmark.scenario}; {counted(benchmark.heads, 'head')}, chance {benchmark.chance:.0%}; "
@@ -69,7 +86,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         f"{_length(specs[0])} a task"
     )
     samples = len(images.train_y) if images else len(benchmark.train[0])
-    return Plan(specs, cell_names(specs), about, device, samples, len(benchmark.train))
+    return Plan(specs, cell_names(specs), about, device, samples, len(benchmark.train), choice)
 
 
 def _length(spec: RunSpec) -> str:
@@ -135,12 +152,12 @@ def _check_training(arguments: Arguments, benchmark: "Benchmark", recipe: "Recip
 
 def _specs(
     arguments: Arguments,
-    strategies: list[tuple[grammar.Term, ...]],
+    settings: Sequence[tuple[str, float]],
     benchmark: str,
     images: "Images | None",
     recipe: "Recipe",
 ) -> list[RunSpec]:
-    """Return a spec for each strategy, learning rate and seed."""
+    """Return a spec for each setting, a canonical strategy and a learning rate, and seed."""
     return [
         RunSpec(
             strategy=strategy,
@@ -160,8 +177,7 @@ def _specs(
             channels_last=arguments.channels_last,
             compiled=arguments.compile,
         )
-        for strategy in dict.fromkeys(map(grammar.canonical, strategies))
-        for lr in arguments.lr or [recipe.lr]
+        for strategy, lr in dict.fromkeys(settings)
         for seed in range(arguments.seed, arguments.seed + arguments.trials)
     ]
 

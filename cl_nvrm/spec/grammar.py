@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import LARGEST, UserError
 from cl_nvrm.spec import catalog
 from cl_nvrm.spec.annotations import LATER, choices, marks
 from cl_nvrm.spec.kinds import check_made
@@ -32,7 +32,6 @@ NEUTRAL = "naive"
 PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not the one of 1e+3
 COMMA = re.compile(r",(?![^()]*\))")  # not within parentheses
 Value = bool | int | float | str
-LARGEST = 2**63 - 1  # of whole numbers; what libraries take
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,17 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
+from typing import TYPE_CHECKING
 
 from cl_nvrm.errors import UserError, note
 from cl_nvrm.spec import RunResult
 from cl_nvrm.sweep.claim import claim
 from cl_nvrm.sweep.run_log import RunLog
+
+CHOICES = "frontier"  # the folder of these beside the runs
+
+if TYPE_CHECKING:
+    from cl_nvrm.analysis.choice import Choice
 
 
 class Store:
@@ -82,6 +88,31 @@ class Store:
             note(f"{path} is left out: {reason}")
         return results
 
+    def choices(self) -> "list[Choice]":
+        """Return the choices of settings whose runs are here, after a line on stderr for a damaged one."""
+        from cl_nvrm.analysis.choice import Choice  # which needs scipy, unlike all else here
+
+        found = []
+        for path in sorted((self.folder / CHOICES).glob("*.json")):
+            try:
+                found.append(Choice.from_json(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as problem:
+                note(f"{path} is left out: {problem}")
+        return found
+
+    def keep(self, choice: "Choice") -> None:
+        """Write a choice of settings; UserError if another one was made for the same runs, which is kept."""
+        path = self.folder / CHOICES / f"{choice.spec.id}.json"
+        try:
+            if path.exists() and path.read_text(encoding="utf-8") != choice.to_json():
+                raise UserError(
+                    f"{path} holds other settings or levels for these runs; name another --out, or remove that file"
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(path, choice.to_json())
+        except OSError as problem:
+            raise UserError(f"Cannot write {path} ({problem.strerror or problem})") from problem
+
     def claim_path(self, run_id: str) -> Path:
         """Return the file to hold a run's claim by."""
         return self.folder / "checkpoints" / f"{run_id}.claim"
@@ -119,7 +150,7 @@ class Store:
 
     def _write(self, path: Path, text: str) -> None:
         with NamedTemporaryFile(
-            "w", dir=self.folder, prefix=f".new-{path.stem}-", delete=False, encoding="utf-8"
+            "w", dir=path.parent, prefix=f".new-{path.stem}-", delete=False, encoding="utf-8"
         ) as file:
             try:
                 file.write(text)
@@ -131,7 +162,7 @@ class Store:
         Path(file.name).chmod(0o644)
         Path(file.name).replace(path)
         with suppress(OSError):  # not every file system lets a folder be flushed
-            folder = os.open(self.folder, os.O_RDONLY)
+            folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
