@@ -24,10 +24,19 @@ IMPLICIT = {
     ),
 }
 
+CALIBRATION = {
+    "intervals-and-stars": Study(
+        "How often do our intervals cover, and how often are our stars wrong?",
+        "calibration.figure",
+        numbers="calibration.numbers",
+    ),
+}
+
 GROUPS: dict[str, dict[str, Study]] = {
     "continual": continual.STUDIES,
     "generalisation": generalisation.STUDIES,
     "randomisation": randomisation.STUDIES,
     "steadiness": steadiness.STUDIES,
     "implicit": IMPLICIT,
+    "calibration": CALIBRATION,
 }
