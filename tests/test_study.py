@@ -9,6 +9,7 @@ from cl_nvrm.run.plan import plan
 from cl_nvrm.study.__main__ import main
 from cl_nvrm.study.definitions import SCALES, Part, Study
 from cl_nvrm.study.studies import GROUPS
+from cl_nvrm.sweep.store import Store
 
 STUDIES = {name: study for studies in GROUPS.values() for name, study in studies.items()}
 PARTS = [
@@ -105,7 +106,10 @@ def test_a_study_that_trains_nothing_takes_no_flags_of_training(capsys):
 def test_a_study_may_show_what_the_main_command_and_the_report_show(tmp_path, capsys):
     words = ["frontier-permuted", "forgetting-split-mnist", "--scale", "smoke", "--jobs", "1", "--quiet"]
     assert main([*words, "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "frontier-permuted" / "figures" / "base_task.png").is_file()
-    assert (tmp_path / "frontier-permuted" / "tables" / "tables.md").is_file()
+    screen, grid, fresh = (tmp_path / "frontier-permuted" / name for name in ("screen", "grid", "fresh"))
+    assert (screen / "figures" / "base_task.png").is_file()
+    assert "primary: nvrm - naive" in (fresh / "tables" / "tables.md").read_text()
+    (choice,) = Store(fresh).choices()
+    assert {r.spec.seed for r in Store(grid).results()} == set(choice.seeds)
     assert (tmp_path / "forgetting-split-mnist" / "figures" / "mean_accuracy.svg").is_file()
     assert not (tmp_path / "forgetting-split-mnist" / "tables").exists()

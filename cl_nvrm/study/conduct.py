@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -35,17 +36,25 @@ def conduct(name: str, study: Study, scale: str, folder: Path, more: Sequence[st
 
 
 def _as_a_run(study: Study, scale: str, folder: Path, more: Sequence[str]) -> list[RunResult]:
-    """Show what the main command and the report show of these runs."""
+    """Show what the main command and the report show of these runs.
+
+    Of several parts each has a folder of its own, named by its panel, and may choose from the runs of one before it.
+    """
     from cl_nvrm.report.__main__ import write
 
-    (only,) = study.parts[scale]
-    results, names = _train(study, only, folder, more)
-    for path in draw(cells(results, names), folder / "figures"):
-        print(f"figure: {path}")
-    if study.tables:
-        for path in write([folder], folder, study.asks):
-            print(f"report: {path}")
-    return results
+    every = []
+    parts = study.parts[scale]
+    for part in parts:
+        own = folder / part.panel if len(parts) > 1 else folder
+        results, names = _train(study, part, own, more)
+        for path in draw(cells(results, names), own / "figures"):
+            print(f"figure: {path}")
+        if study.tables:
+            asked = parse(part.words)
+            for path in write([own], own, study.asks, asked.primary, asked.margin):
+                print(f"report: {path}")
+        every += results
+    return every
 
 
 def _compute(name: str, study: Study, scale: str, folder: Path) -> None:
@@ -76,7 +85,10 @@ def _train_and_draw(name: str, study: Study, scale: str, folder: Path, more: Seq
 
 
 def _train(study: Study, part: Part, folder: Path, more: Sequence[str]) -> tuple[list[RunResult], CellNames]:
-    arguments = parse([*part.words, "--out", str(folder), *more])
+    words = [
+        str(folder.parent / word) if before == "--frontier" else word for before, word in pairwise(("", *part.words))
+    ]
+    arguments = parse([*words, "--out", str(folder), *more])
     planned = plan(arguments, note)
     store = Store(folder)
     stored = [store.get(spec.id) for spec in planned.specs]

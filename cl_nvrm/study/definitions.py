@@ -14,7 +14,7 @@ SCALES = ("paper", "small", "smoke")
 
 @dataclass(frozen=True)
 class Part:
-    """Runs that share a figure, named ``panel``: the words of one command."""
+    """Runs that share a figure, named ``panel``: the words of one command; ``--frontier`` names another's panel."""
 
     panel: str
     words: tuple[str, ...]
