@@ -28,7 +28,8 @@ JUNK = (
 USUAL = {
     "--trials": "1 2 3", "--seed": "0 7", "--tasks": "1 2", "--epochs": "1 2", "--iterations": "3 20",
     "--batch-size": "8 64", "--lr": "1e-3 0.1 1e-3|1e-2", "--weight-decay": "0 1e-4", "--eval-every": "0 5",
-    "--tune": "0 2", "--tune-tasks": "1", "--tune-seeds": "1 2", "--data": "auto digits", "--data-dir": "here",
+    "--tune": "0 2", "--tune-tasks": "1", "--tune-seeds": "1 2", "--tune-searches": "1 2",
+    "--tune-on": "digits", "--data": "auto digits", "--data-dir": "here",
     "--device": "cpu auto", "--jobs": "1 2 auto", "--scheduler": "tcp://127.0.0.1:1", "--out": "there",
     "--track": "csv", "--frontier": "here there", "--levels": "95 90|95", "--slack": "1", "--margin": "1 0.5",
     "--primary": "nvrm-naive",

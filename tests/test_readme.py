@@ -74,7 +74,7 @@ def small(command):
     kind = words[words.index("--benchmark") + 1].partition(":")[0] if "--benchmark" in words else "permuted-mnist"
     less = [*LESS, *SMALL[kind]]
     if "--tune" in words:
-        less += ["--tune", "2", "--tune-tasks", "1"]
+        less += ["--tune", "2", "--tune-tasks", "1", "--tune-seeds", "1"]
     if "--out reports/studies/" in command:  # a study's own runs: that they can be planned is enough
         less += ["--dry-run"]
     return [*words, *less]

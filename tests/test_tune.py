@@ -2,11 +2,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, catalog
-from cl_nvrm.sweep.tune import FIRST_SEED, Budget, Search, ranges, tune
+from cl_nvrm.sweep.tune import FIRST_SEED, Budget, Search, best_of, ranges, tune
 from cl_nvrm.training.build import build_benchmark
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,7 +115,7 @@ def test_the_command_tunes_and_records_it(cli, tmp_path):
     runs = json.loads(out)["runs"]
     stored = [json.loads((tmp_path / "reports/runs" / f"{r['id']}.json").read_text())["spec"] for r in runs]
     assert all("by 3 trials of TPE on 85 held-out" in spec["chosen"] for spec in stored)
-    assert len(list((tmp_path / "reports/runs/tuning/runs").glob("*.json"))) == 6
+    assert len(list((tmp_path / "reports/runs/tuning/runs").glob("*.json"))) == 2 * 3 * 3
     assert cli(*arguments)[1] == out
     for words, says in (
         (("--strategy", "ewc:lambda=1|2"), "give it once"),
@@ -162,14 +164,14 @@ def test_two_searches_at_once_end_with_one_budget(toy_spec, tmp_path):
     assert "by 10 trials" in found[0].chosen
 
 
-def test_searches_of_before_keep_their_names():
+def test_searches_of_before_keep_their_names(tmp_path):
     """A committed study finds its journals again, though specs have gained fields since."""
     from cl_nvrm.sweep.store import Store
 
     folder = ROOT / "reports" / "studies" / "frontier" / "tuned-permuted"
     spec = next(r.spec for r in Store(folder).load()[0] if r.spec.strategy == "naive")
     first = replace(spec, lr=1e-3, chosen="", seed=0)
-    assert (folder / "tuning" / f"{Search(first, Budget(16, 3, 10_000), folder / 'none').name}.log").is_file()
+    assert (folder / "tuning" / f"{Search(first, Budget(16, 3, 10_000), tmp_path).name}.log").is_file()
 
 
 def test_looking_a_finished_search_up_writes_nothing(toy_spec, tmp_path):
@@ -180,3 +182,98 @@ def test_looking_a_finished_search_up_writes_nothing(toy_spec, tmp_path):
     again = Search(spec, BUDGET, tmp_path)
     tune([again], pretend(3e-4, []))
     assert again.chosen(0).chosen and journal.read_bytes() == before
+
+
+def test_several_searches_start_apart_and_the_best_of_all_is_taken(toy_spec, tmp_path):
+    spec = toy_spec("nvrm")
+    searches, heard = [Search(spec, BUDGET, tmp_path, number) for number in range(3)], []
+    tune(searches, pretend(3e-4, heard))
+    assert Search(spec, BUDGET, tmp_path).name == searches[0].name, "the first is the search there was before"
+    starts = [search.study.trials[0].params["lr"] for search in searches]
+    assert starts[0] == spec.lr and len(set(starts)) == 3
+    best = best_of(searches)
+    assert best.best.value == max(search.best.value for search in searches)
+    chosen = best.chosen(0, searches)
+    least = min(search.best.value for search in searches)
+    assert f"the worst of 3 searches {least:.4f}" in chosen.chosen and chosen.lr == pytest.approx(best.chosen(0).lr)
+    for search in searches:
+        curve = search.best_so_far()
+        assert len(curve) == BUDGET.trials and curve == sorted(curve) and curve[-1] == search.best.value
+
+
+def test_a_search_on_another_data_set_chooses_there_and_reports_here(toy_spec, tmp_path):
+    spec, heard = toy_spec("nvrm"), []
+    search = Search(spec, BUDGET, tmp_path, on=("other", "abc"))
+    tune([search], pretend(3e-4, heard))
+    assert {(s.dataset, s.dataset_sha256) for s in heard} == {("other", "abc")}
+    chosen = search.chosen(0)
+    assert chosen.dataset == spec.dataset and "on other, 80 held-out" in chosen.chosen
+    assert search.name != Search(spec, BUDGET, tmp_path).name
+
+
+def test_a_search_says_why_it_may_not_have_found_the_best(toy_spec, tmp_path):
+    search = Search(toy_spec("ewc+nvrm"), BUDGET, tmp_path)
+    tune([search], pretend(search.spec.lr, []))  # the start is best
+    few, start = search.doubts()
+    assert few == "10 trials are few for 3 values, 30 would do" and start == "no trial was better than the start"
+    edge = Search(toy_spec(), replace(BUDGET, trials=40), tmp_path)
+    tune([edge], lambda specs: [RunResult(s, "done", ((0.5, 0.5), (1 / (1 + 100 * s.lr),) * 2)) for s in specs])
+    low, high = edge.ranges["lr"]
+    told = f"lr {edge.chosen(0).lr:g} lies at the edge of what is searched, {low:g} to {high:g}"
+    assert edge.doubts() == [told] and edge.chosen(0).lr < 1.1 * low
+    plain = Search(toy_spec(), replace(BUDGET, trials=20), tmp_path / "plain")
+    tune([plain], pretend(plain.spec.lr / 5, []))
+    assert plain.doubts() == []
+
+
+def test_the_command_tunes_on_all_tasks_with_three_seeds_and_draws_what_a_budget_buys(cli, tmp_path):
+    words = ["--benchmark", "toy:tasks=2,samples=120", "--jobs", 1, "--strategy", "nvrm", "--tune", 2, "--quiet"]
+    code, _, err = cli(*words, "--tune-searches", 2, "--format", "json")
+    assert code == 0 and "2 trials are few for 2 values, 20 would do" in err
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "reports/runs/tuning/runs").glob("*.json")]
+    assert len(runs) == 2 * 2 * 3 and {len(run["accuracy"]) for run in runs} == {2}
+    assert (tmp_path / "reports/runs/figures/tuning.png").is_file()
+    (spec,) = (json.loads(path.read_text())["spec"] for path in (tmp_path / "reports/runs").glob("*.json"))
+    assert "first 2 tasks, 3 seeds" in spec["chosen"] and "the worst of 2 searches" in spec["chosen"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tune-on", "digits"], "--tune-on is for --tune"),
+        (["--tune-searches", "2"], "--tune-searches is for --tune"),
+        (["--tune", "2", "--tune-on", "digits"], "makes its own data"),
+        (["--tune", "2", "--tune-on", "nothing", "--benchmark", "split-mnist", "--data", "digits"], "nothing"),
+    ],
+)
+def test_what_cannot_be_tuned_on_is_said(words, said, cli, tmp_path):
+    code, _, err = cli("--benchmark", "toy", "--jobs", 1, "--no-plots", *words)
+    assert code in (2, 3) and said in err, err
+    assert not (tmp_path / "reports").exists()
+
+
+def test_the_command_tunes_on_another_data_set(cli, tmp_path):
+    folder = tmp_path / "data" / "other"
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 60), ("test", 20)):
+        for label in range(10):
+            place = folder / part / str(label)
+            place.mkdir(parents=True)
+            for number in range(count // 10):
+                Image.fromarray(rng.integers(0, 256, (28, 28)).astype(np.uint8)).save(place / f"{number}.png")
+    words = (
+        "--benchmark",
+        "permuted-mnist:width=8,depth=1,tasks=2,subset=40",
+        "--data",
+        "digits",
+        "--data-dir",
+        "data",
+    )
+    code, _, err = cli(
+        *words, "--jobs", 1, "--no-plots", "--quiet", "--tune", 2, "--tune-seeds", 1, "--tune-on", "other"
+    )
+    assert code == 0, err
+    told = [json.loads(p.read_text())["spec"] for p in (tmp_path / "reports/runs/tuning/runs").glob("*.json")]
+    assert {spec["dataset"] for spec in told} == {"other"} and all("holdout=10" in spec["benchmark"] for spec in told)
+    (spec,) = (json.loads(path.read_text())["spec"] for path in (tmp_path / "reports/runs").glob("*.json"))
+    assert spec["dataset"] == "digits" and "on other, 10 held-out" in spec["chosen"]

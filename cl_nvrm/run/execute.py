@@ -55,25 +55,39 @@ def outcome(results: Sequence[RunResult]) -> int:
 
 def _tune(arguments: Arguments, planned: Plan, stderr: Console) -> list[RunSpec]:
     """Search every strategy's values; return the specs of the trials to report, with what was found."""
-    from cl_nvrm.sweep.tune import Budget, Search, tune
+    from cl_nvrm.report.figures import best_so_far
+    from cl_nvrm.report.save import save
+    from cl_nvrm.sweep.tune import Budget, Search, best_of, tune
 
     folder = arguments.out / "tuning"
     tasks = min(arguments.tune_tasks, planned.tasks)
     budget = Budget(arguments.tune, tasks, planned.training_images // 6, arguments.tune_seeds)
-    searches = {cell: Search(cell, budget, folder) for cell in planned.names}
+    searches = {
+        cell: [Search(cell, budget, folder, k, planned.tune_on) for k in range(arguments.tune_searches)]
+        for cell in planned.names
+    }
     runs = Store(folder / "runs")
     runs.prepare()
 
     def run(trials: list[RunSpec]) -> list[RunResult]:
         return _sweep(replace(arguments, fresh=False), planned.device, trials, cell_names(trials), runs, stderr)
 
-    tune(list(searches.values()), run)
-    for search in searches.values():
+    tune([search for group in searches.values() for search in group], run)
+    chosen = {}
+    for cell, group in searches.items():
+        best = best_of(group)
+        others = group if len(group) > 1 else ()
+        chosen[cell] = found = best.chosen(arguments.seed, others)
+        name = short_name(found.strategy)
         if not arguments.quiet:
-            found = search.chosen(arguments.seed)
-            line = f"tuned: {short_name(found.strategy)}, lr {found.lr:g}; {found.chosen}"
+            line = f"tuned: {name}, lr {found.lr:g}; {found.chosen}"
             stderr.print(line, soft_wrap=True, highlight=False, markup=False)
-    return [searches[spec.cell].chosen(spec.seed) for spec in planned.specs]
+        for doubt in best.doubts():
+            note(f"tuned: {name}: {doubt}")
+    if arguments.plots:
+        curves = {planned.names[cell]: [search.best_so_far() for search in group] for cell, group in searches.items()}
+        save({"tuning": best_so_far(curves)}, arguments.out / "figures")
+    return [replace(chosen[spec.cell], seed=spec.seed) for spec in planned.specs]
 
 
 def _sweep(

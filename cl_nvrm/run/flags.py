@@ -9,6 +9,7 @@ from typing import get_args
 from cl_nvrm.errors import Parser, UserError, number
 from cl_nvrm.spec import Precision, catalog
 
+MOST_TASKS = 10_000
 TRACKERS = ("tensorboard", "wandb", "csv")
 
 
@@ -43,6 +44,8 @@ class Arguments:
     tune: int
     tune_tasks: int
     tune_seeds: int
+    tune_searches: int
+    tune_on: str | None
     data: str
     data_dir: Path | None
     device: str
@@ -84,7 +87,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     values["strategy"] = values["strategy"] or ["naive"]
     values["primary"] = list(dict.fromkeys(values["primary"] or []))
     values["track"] = list(dict.fromkeys(values["track"] or []))
-    for name, default in (("tune_tasks", 3), ("tune_seeds", 1)):
+    for name, default in (("tune_tasks", MOST_TASKS), ("tune_seeds", 3), ("tune_searches", 1), ("tune_on", None)):
         if values[name] is not None and not values["tune"]:
             raise UserError(f"--{name.replace('_', '-')} is for --tune; write that, too, or neither")
         values[name] = values[name] or default
@@ -169,8 +172,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="POINTS",
     )
     add("--tune", "choose lr and strengths on held-out images, with so many trials a strategy", type=whole, default=0)
-    add("--tune-tasks", "number of first tasks a tuning trial trains on (default: 3)", type=positive)
-    add("--tune-seeds", "runs a tuning trial (default: 1)", type=positive)
+    add("--tune-tasks", "number of first tasks a tuning trial trains on (default: all)", type=positive)
+    add("--tune-seeds", "runs a tuning trial (default: 3)", type=positive)
+    add(
+        "--tune-searches",
+        "independent searches a strategy, all but the first from a random start; the best of all is taken, and how far "
+        "they lie apart is told (default: 1)",
+        type=positive,
+    )
+    add("--tune-on", "another data set to choose on, by name (default: held-out images of --data)", metavar="NAME")
     add("--data", "data set by name; auto: the benchmark's own, or the embedded digits", default="auto", metavar="NAME")
     add("--data-dir", "folder of data sets, before CL_NVRM_DATA and the cache", type=Path, metavar="DIR")
     add("--device", "auto, cpu, cuda, cuda:1, …", default="auto")

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cl_nvrm.errors import UserError, counted
-from cl_nvrm.run.flags import Arguments
+from cl_nvrm.run.flags import MOST_TASKS, Arguments
 from cl_nvrm.spec import RunSpec, catalog, grammar
 from cl_nvrm.spec.cell_names import CellNames, cell_names
 from cl_nvrm.spec.kinds import check_made
 
 MOST_RUNS = 100_000
-MOST_TASKS = 10_000
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 class Plan:
     """The runs, what to call their cells, a line about them, the device, how many training images and tasks exist.
 
-    ``choice`` says what the settings were chosen by, where they are those of a frontier.
+    ``choice`` says what the settings were chosen by, where they are those of a frontier. ``tune_on`` is the data set to
+    tune on, with its fingerprint, where it is another one; ``training_images`` are its images then.
     """
 
     specs: list[RunSpec]
@@ -38,6 +38,7 @@ class Plan:
     training_images: int
     tasks: int
     choice: "Choice | None" = None
+    tune_on: tuple[str, str] | None = None
 
 
 def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
@@ -86,7 +87,26 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         f"{_length(specs[0])} a task"
     )
     samples = len(images.train_y) if images else len(benchmark.train[0])
-    return Plan(specs, cell_names(specs), about, device, samples, len(benchmark.train), choice)
+    tune_on = None
+    if arguments.tune_on:
+        other = _other_data(arguments, term, images, warn)
+        tune_on, samples = (other.name, other.sha256), len(other.train_y)
+    return Plan(specs, cell_names(specs), about, device, samples, len(benchmark.train), choice, tune_on)
+
+
+def _other_data(
+    arguments: Arguments, benchmark: grammar.Term, images: "Images | None", warn: Callable[[str], None]
+) -> "Images":
+    """Return the images to tune on; UserError where the benchmark takes none, or cannot be made of these."""
+    from cl_nvrm import data
+
+    if images is None:
+        raise UserError(f"--tune-on: the benchmark '{benchmark.name}' makes its own data; leave it out")
+    other = data.load(str(arguments.tune_on), images.name, arguments.data_dir, warn)
+    benchmark.make(other, seed=arguments.seed)
+    if len(set(other.train_y.tolist())) != len(set(images.train_y.tolist())):
+        raise UserError(f"--tune-on: {other.name} and {images.name} have different numbers of classes")
+    return other
 
 
 def _length(spec: RunSpec) -> str:

@@ -133,7 +133,9 @@ STUDIES = {
         "figures.generalisation.methods",
         {
             "paper": (part("cifar10", f"{_PAPER_NOISY} --tune 16", "naive", "nvrm", "psgd", "sgld", "sam", "asam"),),
-            "small": (part("mnist", f"{_MNIST} --trials 5 --tune 10", "naive", "nvrm", "psgd", "sgld", "sam"),),
+            "small": (
+                part("mnist", f"{_MNIST} --trials 5 --tune 10 --tune-seeds 1", "naive", "nvrm", "psgd", "sgld", "sam"),
+            ),
             "smoke": (part("digits", f"{_SMOKE} --tune 2", "naive", "nvrm", "sam"),),
         },
     ),

@@ -8,6 +8,7 @@ that was stopped goes on from there. The first trial is what would have been run
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from cl_nvrm.sweep.claim import claim
 LR_RANGE = (100, 10)  # the learning rate of the first trial, divided and multiplied by these
 FIRST_SEED = 1_000_000
 CAME_TOGETHER = ("schedule", "precision", "channels_last", "compiled")
+TRIALS_A_VALUE = 10
+EDGE = 1.1  # this near to an end of the range, as a ratio
 AT_ONCE = 4  # proposals made before any of their results is known; fixed, so that the number of workers changes nothing
 Range = tuple[float, float]
 Run = Callable[[list[RunSpec]], list[RunResult]]
@@ -26,7 +29,7 @@ Run = Callable[[list[RunSpec]], list[RunResult]]
 
 @dataclass(frozen=True)
 class Budget:
-    """What each strategy gets: ``trials`` settings on the first ``tasks`` tasks, ``holdout`` images, ``seeds`` runs."""
+    """What each search gets: ``trials`` settings on the first ``tasks`` tasks, ``holdout`` images, ``seeds`` runs."""
 
     trials: int
     tasks: int
@@ -37,16 +40,20 @@ class Budget:
 class Search:
     """The search for one spec's values, which are its first trial.
 
-    Searched are the learning rate and what the strategy's files name in SEARCH, on logarithmic scales.
+    Searched are the learning rate and what the strategy's files name in SEARCH, on logarithmic scales. Of several
+    searches for the same, all but the first start at random. ``on`` is another data set to search on, with its
+    fingerprint.
     """
 
-    def __init__(self, spec: RunSpec, budget: Budget, folder: Path) -> None:
+    def __init__(
+        self, spec: RunSpec, budget: Budget, folder: Path, number: int = 0, on: tuple[str, str] | None = None
+    ) -> None:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.spec, self.budget = spec, budget
+        self.spec, self.budget, self.number = spec, budget, number
         self.ranges = ranges(spec)
         held_out = replace(
             spec,
@@ -56,7 +63,10 @@ class Search:
             seed=FIRST_SEED,
             chosen="",
         )
-        key = f"({_search_text(held_out)}, {sorted(self.ranges.items())!r}, {budget.seeds!r})"
+        if on:
+            held_out = replace(held_out, dataset=on[0], dataset_sha256=on[1])
+        again = f", {number}" if number else ""
+        key = f"({_search_text(held_out)}, {sorted(self.ranges.items())!r}, {budget.seeds!r}{again})"
         self.held_out = held_out
         self.name = text_digest(key)
         first = values(spec, self.ranges)
@@ -73,7 +83,7 @@ class Search:
                     self.study = optuna.load_study(storage=storage, study_name=self.name)
                 else:
                     self.study = optuna.create_study(storage=storage, study_name=self.name, direction="maximize")
-                if not self.study.trials:
+                if not self.study.trials and not number:
                     self.study.enqueue_trial(first)
         except (OSError, ValueError, KeyError) as problem:
             reason = f"{type(problem).__name__}: {problem}".replace("\n", " ")
@@ -121,20 +131,51 @@ class Search:
         with claim(self.claim, wait=True):
             self.study.tell(trial, value, skip_if_finished=True)  # another command may have been at it, too
 
-    def chosen(self, seed: int) -> RunSpec:
-        """Return the spec with the best values, and how they were chosen."""
-        budget = self.budget
-        trials = [
-            t for t in self.study.trials[: budget.trials] if t.value is not None
-        ]  # an earlier search may have more
-        found = max(trials, key=lambda trial: (trial.value, -trial.number))
+    @property
+    def best(self) -> Any:
+        """The best trial within the budget, the first of equals."""
+        return max(self._told(), key=lambda trial: (trial.value, -trial.number))
+
+    def best_so_far(self) -> list[float]:
+        """Return the best accuracy on held-out images after each trial."""
+        return list(accumulate((trial.value for trial in self._told()), max))
+
+    def _told(self) -> list[Any]:
+        trials = self.study.trials[: self.budget.trials]  # an earlier search may have more
+        return [trial for trial in trials if trial.value is not None]
+
+    def chosen(self, seed: int, others: Sequence["Search"] = ()) -> RunSpec:
+        """Return the spec with the best values, and how they were chosen; ``others`` are searches for the same."""
+        budget, found = self.budget, self.best
         best = {key: _round(value) for key, value in found.params.items()}
+        on = "" if self.held_out.dataset == self.spec.dataset else f"{self.held_out.dataset}, "
         how = (
-            f"{' and '.join(best)} by {len(trials)} trials of TPE on {budget.holdout} held-out training "
+            f"{' and '.join(best)} by {len(self._told())} trials of TPE on {on}{budget.holdout} held-out training "
             f"images, first {budget.tasks} tasks, {budget.seeds} seed{'s' * (budget.seeds > 1)} from {FIRST_SEED}: "
             f"best ACC {found.value:.4f}"
         )
+        if others:
+            least = min(search.best.value for search in others)
+            how += f", the worst of {len(others)} searches {least:.4f}"
         return replace(with_values(self.spec, best), seed=seed, chosen=how)
+
+    def doubts(self) -> list[str]:
+        """Return why what was found may not be the best there is: a small budget, an edge, or the start itself."""
+        found = []
+        if self.budget.trials < (enough := TRIALS_A_VALUE * len(self.ranges)):
+            found.append(f"{self.budget.trials} trials are few for {len(self.ranges)} values, {enough} would do")
+        for key, (low, high) in self.ranges.items():
+            value = self.best.params[key]
+            if min(value / low, high / value) < EDGE:
+                found.append(f"{key} {_round(value):g} lies at the edge of what is searched, {low:g} to {high:g}")
+        if self.number == 0 and self.best.number == 0 and self.budget.trials > 1:
+            found.append("no trial was better than the start")
+        return found
+
+
+def best_of(searches: Sequence[Search]) -> Search:
+    """Return the search that found most, the first of equals."""
+    return max(searches, key=lambda search: (search.best.value, -search.number))
 
 
 def tune(searches: Sequence[Search], run: Run) -> None:
