@@ -46,7 +46,7 @@ PLUGIN_FOLDERS = {
 ONLY_IN = {
     "avalanche": {"plugins", "training", "benchmark", "continual", "strategies", "benchmarks", "bench"},
     "pandas": {"report/figures", "report/lines", "study"},
-    "seaborn": {"report/figures", "report/lines", "study"},
+    "seaborn": {"report/figures", "report/lines", "report/tuning", "study"},
     "matplotlib": {"report", "study", "reproduce", "errors"},
     "jinja2": {"report"},
     "joblib": {"sweep/sweep"},

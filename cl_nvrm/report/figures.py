@@ -4,7 +4,7 @@ A tidy table has one row for each trial and point: columns family (the strategy 
 after_task, task, accuracy (in [0, 1]; tasks count from 1).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from textwrap import fill
@@ -186,27 +186,6 @@ def frontier(cells: Sequence[Cell], title: str) -> Figure:
         f"points: settings; lines: frontiers; bands and crosses: 95 % confidence intervals (t), n = {trials}",
         fontsize="small",
     )
-    return figure
-
-
-def best_so_far(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    """Draw the best accuracy on held-out images after each trial of a search: what a budget buys.
-
-    ``curves`` has one for each search, by strategy; lines are means over searches, bands reach from worst to best.
-    """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    with sns.axes_style("whitegrid"):
-        axis = figure.subplots()
-    for (name, searches), colour in zip(curves.items(), sns.color_palette("colorblind", len(curves)), strict=True):
-        rows = 100 * np.array([search[: min(map(len, searches))] for search in searches])
-        trials = np.arange(1, rows.shape[1] + 1)
-        axis.plot(trials, rows.mean(axis=0), color=colour, label=name, drawstyle="steps-post")
-        axis.fill_between(trials, rows.min(axis=0), rows.max(axis=0), color=colour, alpha=0.15, lw=0, step="post")
-    axis.set(xlabel="trials of a search", ylabel="best ACC so far, held-out images (%)")
-    axis.legend(fontsize="small")
-    count = max(map(len, curves.values()))
-    about = f"lines: means of {count} searches; bands: worst to best" if count > 1 else "one search a strategy"
-    figure.supxlabel(about, fontsize="small")
     return figure
 
 

@@ -55,8 +55,8 @@ def outcome(results: Sequence[RunResult]) -> int:
 
 def _tune(arguments: Arguments, planned: Plan, stderr: Console) -> list[RunSpec]:
     """Search every strategy's values; return the specs of the trials to report, with what was found."""
-    from cl_nvrm.report.figures import best_so_far
     from cl_nvrm.report.save import save
+    from cl_nvrm.report.tuning import best_so_far
     from cl_nvrm.sweep.tune import Budget, Search, best_of, tune
 
     folder = arguments.out / "tuning"

@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _study(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
+    if arguments.write:
+        return _write()
     more = _for_the_runs(arguments)
     chosen = _chosen(arguments.names)
     deaf = [name for name, (_, study) in chosen.items() if not study.parts]
@@ -35,6 +37,16 @@ def _study(argv: Sequence[str] | None) -> int:
         print(f"{name}: {study.asks}", file=sys.stderr)
         results += conduct(name, study, arguments.scale, _folder(arguments, name, group, study), more)
     return outcome(results)
+
+
+def _write() -> int:
+    """Write the numbers of all pages anew from the stored runs; say where a sentence of a claim is missing."""
+    from cl_nvrm.study.claims import check
+
+    problems = check(FOLDER.parent, write=True)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _parser() -> Parser:
@@ -55,6 +67,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"folder of runs and figures (default: {FOLDER}/GROUP/SCALE)"
     )
+    parser.add_argument(
+        "--write", action="store_true", help="write the numbers of README and reports anew from the runs; train nothing"
+    )
     as_in = "as for python -m cl_nvrm.run"
     for flag in ("--trials", "--epochs", "--jobs", "--device", "--precision", "--data-dir"):
         parser.add_argument(flag, help=as_in)
@@ -68,7 +83,7 @@ def _for_the_runs(arguments: argparse.Namespace) -> list[str]:
     return [
         word
         for name, value in vars(arguments).items()
-        if name not in ("names", "scale", "out") and value not in (None, False)
+        if name not in ("names", "scale", "out", "write") and value not in (None, False)
         for word in (f"--{name.replace('_', '-')}", *([] if value is True else [value]))
     ]
 

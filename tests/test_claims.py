@@ -1,0 +1,120 @@
+"""What the pages say in numbers follows from the committed runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cl_nvrm.errors import UserError
+from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.study.__main__ import main
+from cl_nvrm.study.claims import check, claims
+from cl_nvrm.sweep.store import Store
+
+REPORTS = Path(__file__).resolve().parent.parent / "reports"
+# Pages all of whose decimals are claims, settings or quotations; the others are on their way.
+COMPLETE = ["class-incremental", "forgetting-mnist", "forgetting-split-mnist"]
+SETTING = r"(?:b|lr|λ|c|p|η|rate|n|variability|momentum|Adam|torch)\s*[=<]?\s*"
+QUOTED = {
+    "forgetting-mnist": ["34.0 (28.6 to 39.3)", "10.7 (8.7 to 12.6)"],  # of runs that the page says were replaced
+    "forgetting-split-mnist": [
+        "8.8 (0.5 to 17.1), 0.4 (-3.3 to 4.1) and 3.1 (0.6 to 5.6)",
+        "b = 0.003 … 0.05",
+    ],
+    "class-incremental": [],
+}
+SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
+
+
+@pytest.fixture(scope="module")
+def every():
+    return claims(REPORTS)
+
+
+def test_every_claim_of_the_pages_follows_from_the_runs(every):
+    assert [problem for claim in every for problem in claim.wrong(claim.page.read_text())] == []
+    assert len(every) > 40
+
+
+@pytest.mark.parametrize("study", COMPLETE)
+def test_no_decimal_of_a_page_is_typed_by_hand(study, every):
+    page = REPORTS / "studies" / study / "README.md"
+    text = page.read_text()
+    for claim in every:
+        if claim.page == page.resolve():
+            for match in claim.spans(text):
+                text = text.replace(match[0], " " * len(match[0]))
+    for quoted in QUOTED[study]:
+        assert quoted in text
+        text = text.replace(quoted, "")
+    text = re.sub(r"```.*?```|`[^`\n]*`|\([^()\n]*\.md[^()\n]*\)", "", text, flags=re.DOTALL)
+    text = re.sub(SETTING + r"-?\d+(?:\.\d+)?", "", text)
+    assert re.findall(r"[^\n]*\d\.\d[^\n]*", text) == []
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A folder with runs of two strategies, claims and a page; writes the page with given texts."""
+    store = Store(tmp_path / "runs")
+    store.prepare()
+    for seed in range(4):
+        for strategy, kept in (("naive", 0.5), ("nvrm:variability=0.1", 0.625 + 0.005 * seed)):
+            spec = RunSpec(**{**vars(SPEC), "strategy": strategy, "seed": seed})
+            store.save(RunResult(spec, "done", ((0.9, 0.1), (kept, 0.9))))
+    (tmp_path / "claims.toml").write_text(
+        'claim = [{ says = "keeps {more.mean:.1f} points ({more.low:.1f} to {more.high:.1f}, n = {more.n}), '
+        '{cost.mean:+.2f} at first", '
+        'more = { store = "runs", minus = ["nvrm:variability=0.1", "naive"], metric = "base task" }, '
+        'cost = { store = "runs", minus = ["nvrm:variability=0.1", "naive"], metric = "base task after 1" } }]'
+    )
+
+    def write(text):
+        (tmp_path / "README.md").write_text(text)
+        return tmp_path
+
+    return write
+
+
+RIGHT = "It keeps 13.2 points (12.2 to 14.3, n = 4), +0.00 at first."
+
+
+def test_a_number_that_does_not_follow_is_told_and_written(page):
+    folder = page(RIGHT.replace("13.2 points", "14.0\npoints"))
+    (problem,) = check(folder)
+    assert "keeps 14.0 points" in problem and "should have 13.2, 12.2, 14.3, 4, +0.00" in problem
+    assert check(folder, write=True) == []
+    assert (folder / "README.md").read_text() == RIGHT.replace("13.2 points", "13.2\npoints")
+    assert check(page(RIGHT)) == [] and len(check(page(f"{RIGHT} And again: {RIGHT.replace('n = 4', 'n = 5')}"))) == 1
+
+
+def test_a_sentence_that_is_gone_is_told(page):
+    assert "does not say" in check(page("It keeps much."), write=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"naive"], metric = "base task" }', '"ewc"], metric = "base task" }', "0 cells called 'ewc'"),
+        ("{more.mean", "{less.mean", "no number 'less.mean'"),
+        ("{more.mean", "{more.median", "no number 'more.median'"),
+        ("claim =", "claims =", "no list of claims"),
+        ("[{", "[[{", "no list of claims"),
+        ('"base task after 1"', '"memorised"', "no memorised of common seeds"),
+    ],
+)
+def test_a_claim_that_cannot_be_checked_is_said(page, old, new, said):
+    folder = page(RIGHT)
+    path = folder / "claims.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=re.escape(said)):
+        check(folder)
+
+
+def test_the_command_writes_all_pages_and_trains_nothing(page, monkeypatch, tmp_path, capsys):
+    folder = page(RIGHT.replace("12.2", "11.9"))
+    monkeypatch.setattr("cl_nvrm.study.__main__.FOLDER", folder / "studies")
+    assert main(["--write"]) == 0 and (folder / "README.md").read_text() == RIGHT
+    page("Nothing.")
+    assert main(["--write"]) == 1 and "does not say" in capsys.readouterr().err
