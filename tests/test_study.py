@@ -113,3 +113,20 @@ def test_a_study_may_show_what_the_main_command_and_the_report_show(tmp_path, ca
     assert {r.spec.seed for r in Store(grid).results()} == set(choice.seeds)
     assert (tmp_path / "forgetting-split-mnist" / "figures" / "mean_accuracy.svg").is_file()
     assert not (tmp_path / "forgetting-split-mnist" / "tables").exists()
+
+
+def test_noise_or_steps_draws_three_views_of_every_setting(tmp_path):
+    from cl_nvrm.analysis.comparisons import cells
+    from cl_nvrm.spec.cell_names import cell_names
+    from cl_nvrm.study.figures.mechanism import noise_or_steps
+
+    words = ["noise-or-steps", "--scale", "smoke", "--jobs", "1", "--quiet", "--out", str(tmp_path)]
+    assert main(words) == 0
+    results = Store(tmp_path).results()
+    assert len(results) == 6 and all("landscape" in result.diagnostics for result in results)
+    axes = noise_or_steps(cells(results, cell_names(r.spec for r in results)), "title").axes
+    names = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert sorted(names) == ["naive, weight decay 0", "naive, weight decay 0.001", "nvrm, weight decay 0"]
+    moved = sorted(x for line in axes[1].lines if line.get_marker() not in ("None", None) for x in line.get_xdata())
+    found = [r.diagnostics["landscape"][-1]["moved"] for r in results]
+    assert len(moved) == 3 and sum(moved) / 3 == pytest.approx(sum(found) / 6)

@@ -1,6 +1,6 @@
 """All studies, by group; a group has a folder of runs and figures of its own."""
 
-from cl_nvrm.study import continual, generalisation, randomisation, steadiness
+from cl_nvrm.study import continual, generalisation, mechanism, randomisation, steadiness
 from cl_nvrm.study.definitions import Study
 
 IMPLICIT = {
@@ -34,6 +34,7 @@ CALIBRATION = {
 
 GROUPS: dict[str, dict[str, Study]] = {
     "continual": continual.STUDIES,
+    "mechanism": mechanism.STUDIES,
     "generalisation": generalisation.STUDIES,
     "randomisation": randomisation.STUDIES,
     "steadiness": steadiness.STUDIES,
