@@ -1,5 +1,6 @@
 """What the pages say in numbers follows from the committed runs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,12 +9,19 @@ import pytest
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec
 from cl_nvrm.study.__main__ import main
-from cl_nvrm.study.claims import check, claims
+from cl_nvrm.study.claims import check, claims, found
 from cl_nvrm.sweep.store import Store
 
 REPORTS = Path(__file__).resolve().parent.parent / "reports"
 # Pages all of whose decimals are claims, settings or quotations; the others are on their way.
-COMPLETE = ["class-incremental", "forgetting-mnist", "forgetting-split-mnist"]
+COMPLETE = [
+    "class-incremental",
+    "forgetting-mnist",
+    "forgetting-split-mnist",
+    "randomisation",
+    "implicit",
+    "speed",
+]
 SETTING = r"(?:b|lr|λ|c|p|η|rate|n|variability|momentum|Adam|torch)\s*[=<]?\s*"
 QUOTED = {
     "forgetting-mnist": ["34.0 (28.6 to 39.3)", "10.7 (8.7 to 12.6)"],  # of runs that the page says were replaced
@@ -22,6 +30,22 @@ QUOTED = {
         "b = 0.003 … 0.05",
     ],
     "class-incremental": [],
+    "randomisation": [
+        "99.3 to 100 / 10.5 %",  # published
+        "0.95 an epoch",  # of the schedule
+        "(0.5)",  # dropout
+        "(SGD, lr 0.01 or 0.1) and fitted 58 % with Adam at 1e-4",  # of runs that the page says were not kept
+        "epoch of 99.9 %",
+    ],
+    "implicit": [],
+    "speed": [
+        "1.86 million weights",  # of the network
+        "torch\n2.15.0",
+        "0.6.0's own",  # Avalanche
+        "took 4.4 of the nine directions",  # of a measurement that the page says was not kept
+        "0.6 MB of permutations",  # 95 × 784 × 8 bytes
+        "1.05 for `nvrm / naive` and 1.5 for ten stacked trials",  # goals
+    ],
 }
 SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
 
@@ -118,3 +142,29 @@ def test_the_command_writes_all_pages_and_trains_nothing(page, monkeypatch, tmp_
     assert main(["--write"]) == 0 and (folder / "README.md").read_text() == RIGHT
     page("Nothing.")
     assert main(["--write"]) == 1 and "does not say" in capsys.readouterr().err
+
+
+def test_numbers_of_rows_and_of_files(tmp_path):
+    rows = [{"what": "a", "ratio": 1.5}, {"what": "b", "ratio": 1.25}]
+    (tmp_path / "bench.json").write_text(json.dumps({"rows": rows}))
+    row = {"numbers": "bench.json", "key": ["rows", {"what": "b"}]}
+    assert found(tmp_path, row).ratio == 1.25
+    assert found(tmp_path, {**row, "key": [*row["key"], "ratio"], "times": 100, "plus": -100}) == 25
+
+
+def test_epochs_errors_and_cells_told_apart_by_several_settings(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    for seed in range(3):
+        for benchmark, test, fitted in (("toy:p=0,depth=1", 0.75, 0.999), ("toy:p=1,depth=1", 0.25, 0.9)):
+            spec = RunSpec(**{**vars(SPEC), "benchmark": benchmark, "seed": seed})
+            training = (0.5, *[0.998] * seed, fitted)
+            store.save(RunResult(spec, "done", ((test,),), curves={"training accuracy": training}))
+    true, random = ({"benchmark": [f":p={p},", "depth=1"]} for p in (0, 1))
+    query = {"store": ".", "cell": "naive", "metric": "epoch of 0.999"}
+    epoch = found(tmp_path, {**query, "where": true})
+    assert (epoch.mean, epoch.sd, epoch.n) == (3, 1, 3)
+    assert found(tmp_path, {**query, "where": random, "metric": "epoch of 0.998"}).n == 2
+    assert found(tmp_path, {**query, "where": random, "metric": "test error"}).mean == 75
+    less = found(tmp_path, {"store": ".", "minus": ["naive", "naive"], "metric": "ACC", "wheres": [true, random]})
+    assert (less.mean, less.n) == (50, 3)
