@@ -29,7 +29,8 @@ def test_every_interval_covers_in_93_to_97_of_a_hundred_normal_experiments(name,
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", SEEDS)
 def test_at_most_six_of_a_hundred_stars_are_chance_whatever_the_data(name, kind, n):
-    assert NUMBERS[f"{name}, {kind}, n = {n}"] <= 0.06
+    """And what 2,000 experiments may be off by: two standard errors."""
+    assert NUMBERS[f"{name}, {kind}, n = {n}"] <= 0.06 + 2 * np.sqrt(0.06 * 0.94 / 2000)
 
 
 @pytest.mark.parametrize("checked", CHECKED, ids=lambda each: each.name)

@@ -6,7 +6,7 @@ import pytest
 
 from cl_nvrm.analysis.choice import Choice, choose
 from cl_nvrm.analysis.comparisons import cells
-from cl_nvrm.analysis.equal_plasticity import on_fresh_runs, pseudo_values
+from cl_nvrm.analysis.equal_plasticity import kept_at, on_fresh_runs
 from cl_nvrm.analysis.frontier import families
 from cl_nvrm.errors import UserError
 from cl_nvrm.report.__main__ import main as report
@@ -46,17 +46,31 @@ def choice():
 
 
 def test_a_choice_holds_two_settings_a_family_and_level_and_what_chose_them(choice):
-    assert choice.families["naive"] == ((("naive", 1.0), ("naive", 2.0)),) * 2
-    assert choice.families["nvrm"] == ((("nvrm:variability=0.1", 1.0), ("nvrm:variability=0.1", 2.0)),) * 2
+    def ends(name, chosen=choice):
+        return [mixture and (mixture.first, mixture.second) for mixture in chosen.families[name]]
+
+    assert ends("naive") == [(("naive", 1.0), ("naive", 2.0))] * 2
+    assert ends("nvrm") == [(("nvrm:variability=0.1", 1.0), ("nvrm:variability=0.1", 2.0))] * 2
     assert choice.contrasts == (("nvrm", "naive"),) and choice.seeds == tuple(range(10))
     assert len(choice.settings) == 4
-    assert choose(families(named(runs(range(10)))), SPEC, [0.5]).families["naive"] == ((("naive", 1.0),) * 2,)
-    assert choose(families(named(runs(range(10)))), SPEC, [0.99]).families["naive"] == (None,)
+    by_family = families(named(runs(range(10))))
+    below = choose(by_family, SPEC, [0.5])
+    assert ends("naive", below) == [(("naive", 1.0),) * 2] and below.families["naive"][0].slope == 0
+    assert ends("naive", choose(by_family, SPEC, [0.99])) == [None]
 
 
 def test_a_choice_is_read_as_it_was_written(choice, tmp_path):
     assert Choice.from_json(choice.to_json()) == choice
-    for text in ("", "[]", "{}", '{"choice": 2}', choice.to_json().replace('"levels"', '"level"')):
+    edited = json.loads(choice.to_json())
+    wrong = [
+        edited | {"levels": ["0.86", 0.89]},
+        edited | {"levels": [0.86, 0.89, 0.9]},
+        edited | {"levels": [0.86, 1e308]},
+        edited | {"families": {}},
+        edited | {"families": {"nvrm": edited["families"]["nvrm"]}},
+        edited | {"more": 1},
+    ]
+    for text in ("", "[]", "{}", choice.to_json().replace('"levels"', '"level"'), *map(json.dumps, wrong)):
         with pytest.raises(ValueError, match="no choice of settings"):
             Choice.from_json(text)
     store = Store(tmp_path)
@@ -78,7 +92,8 @@ def test_a_damaged_choice_is_said_and_left_out(choice, tmp_path, capsys):
     assert store.choices() == [] and "is left out" in capsys.readouterr().err
 
 
-def test_the_difference_at_equal_plasticity_is_that_of_the_lines_between_means(choice):
+def test_the_difference_at_equal_plasticity_is_that_of_the_lines_between_means():
+    choice = choose(families(named(runs(range(10), spread=0.0))), SPEC, [0.86, 0.89])
     every = named(runs(range(100, 130), spread=0.0))
     whole, *rows = on_fresh_runs(choice, every)
     # naive: 0.90 - (x - 0.80); nvrm: 0.93 - 1.375 (x - 0.84)
@@ -87,21 +102,48 @@ def test_the_difference_at_equal_plasticity_is_that_of_the_lines_between_means(c
     assert whole.found.n == 30 and not whole.primary
 
 
-def test_pseudo_values_are_those_of_a_jackknife_by_hand(choice):
-    low, high = named(runs(range(100, 112)))[:2]
-    xs, ys = (
-        np.array([[c.values(name)[s] for c in (low, high)] for s in range(100, 112)])
-        for name in ("learning accuracy", "kept accuracy")
-    )
+def test_a_seed_is_taken_to_the_level_along_the_line_that_chose(choice):
+    every = {(c.spec.strategy, c.spec.lr): c for c in named(runs(range(100, 112)))}
+    mixture = choice.families["naive"][0]
+    found = kept_at(mixture, every, 0.86, range(100, 112))
+    low, high = every["naive", 1.0], every["naive", 2.0]
+    for seed in range(100, 112):
+        x0, x1 = (c.values("learning accuracy")[seed] for c in (low, high))
+        y0, y1 = (c.values("kept accuracy")[seed] for c in (low, high))
+        x, y = x0 + mixture.share * (x1 - x0), y0 + mixture.share * (y1 - y0)
+        assert found[seed] == pytest.approx(y + mixture.slope * (0.86 - x))
+    assert 0.5 < mixture.share < 0.7 and mixture.slope == pytest.approx(-1, abs=0.1)
 
-    def value(rows):
-        (x0, x1), (y0, y1) = xs[rows].mean(axis=0), ys[rows].mean(axis=0)
-        return y0 + (0.86 - x0) * (y1 - y0) / (x1 - x0)
 
-    every = np.arange(12)
-    expected = [12 * value(every) - 11 * value(every != k) for k in every]
-    assert list(pseudo_values([low, high], 0.86, range(100, 112)).values()) == pytest.approx(expected)
-    assert pseudo_values([low, low], 0.7, range(100, 112)) == low.values("kept accuracy")
+def test_settings_that_lie_elsewhere_on_fresh_seeds_make_no_absurd_values(choice):
+    """Both plasticities on one side of the level, near each other and in the other order."""
+    shifted = {setting: (0.91 + 0.001 * k, 0.8) for k, setting in enumerate(MEANS)}
+    rows = on_fresh_runs(choice, named(runs(range(100, 110), shifted, spread=0.01)))
+    assert all(abs(row.difference) < 0.1 for row in rows)
+
+
+def test_seeds_that_chose_are_not_judged(choice):
+    results = [*runs(range(10)), *runs(range(100, 106))]
+    assert {row.found.n for row in on_fresh_runs(choice, named(results))} == {6}
+    with pytest.raises(UserError, match="0 fresh seeds in common"):
+        on_fresh_runs(choice, named(runs(range(10))))
+
+
+def test_a_single_level_is_the_primary_row_and_one_out_of_reach_is_refused():
+    by_family = families(named(runs(range(10))))
+    one = choose(by_family, SPEC, [0.86])
+    (row,) = on_fresh_runs(one, named(runs(range(100, 110))), [("nvrm", "naive")])
+    assert row.primary and row.level == 0.86
+    beyond = choose(by_family, SPEC, [0.86, 0.915])
+    assert beyond.families["naive"][1] is None and beyond.families["nvrm"][1]
+    assert [row.level for row in on_fresh_runs(beyond, named(runs(range(100, 110))))] == [0.86]
+    with pytest.raises(UserError, match="out of reach"):
+        on_fresh_runs(beyond, named(runs(range(100, 110))), [("nvrm", "naive")])
+
+
+def test_families_are_compared_with_plain_training_whatever_the_order_of_files():
+    results = runs(range(10))
+    assert list(families(named(results[::-1]))) == ["naive", "nvrm"]
 
 
 @pytest.mark.parametrize("n", [10, pytest.param(30, marks=pytest.mark.slow)])
@@ -116,9 +158,11 @@ def test_intervals_at_equal_plasticity_cover_and_stars_are_wrong_as_often_as_the
     }
     covered, wrong, any_wrong, trials = 0, 0, 0, 250
     for trial in range(trials):
-        first = on_fresh_runs(choice, named(runs(range(n), spread=0.01, seed=trial)))[1]
+        first = on_fresh_runs(choice, named(runs(range(100, 100 + n), spread=0.01, seed=trial)))[1]
         covered += first.found.t[0] <= true <= first.found.t[1]
-        rows = on_fresh_runs(choice, named(runs(range(n), alike, spread=0.01, seed=1000 + trial)), [("nvrm", "naive")])
+        rows = on_fresh_runs(
+            choice, named(runs(range(100, 100 + n), alike, spread=0.01, seed=1000 + trial)), [("nvrm", "naive")]
+        )
         wrong += rows[0].primary and rows[0].p_adjusted < 0.05
         any_wrong += any(row.p_adjusted < 0.05 for row in rows[1:])
     assert covered / trials == pytest.approx(0.95, abs=0.03)
@@ -161,7 +205,14 @@ def test_the_page_tests_what_was_chosen_on_other_runs_and_only_that(choice, tmp_
         assert report([str(tmp_path / folder), "--out", str(tmp_path / folder / "page"), *words]) == 0
         texts[folder] = (tmp_path / folder / "page" / "tables" / "tables.md").read_text()
     assert "At equal plasticity, untested" in texts["grid"] and "--frontier FOLDER" in texts["grid"]
-    assert "primary: nvrm - naive | mean of levels" in texts["fresh"] and "jackknife" in texts["fresh"]
+    assert "primary: nvrm - naive | mean of levels" in texts["fresh"] and "named before the runs" in texts["fresh"]
+    assert texts["fresh"].count("primary:") == 1, "what was named is one contrast"
+    one = next((tmp_path / "fresh").glob("*.json"))
+    for path in (tmp_path / "fresh").glob("*.json"):
+        if json.loads(path.read_text())["spec"]["lr"] == 2.0:
+            path.unlink()
+    assert report([str(tmp_path / "fresh"), "--out", str(tmp_path / "page")]) == 0 and one
+    assert "Not complete: 2 of 4 settings" in (tmp_path / "page" / "tables" / "tables.md").read_text()
 
 
 def test_the_main_command_runs_the_settings_of_a_frontier_on_fresh_seeds(cli, tmp_path):
@@ -170,6 +221,13 @@ def test_the_main_command_runs_the_settings_of_a_frontier_on_fresh_seeds(cli, tm
     code, _, err = cli(*words, *strategies, "--seed", "50", "--trials", "3", "--out", "grid")
     assert code == 0, err
     fresh = [*words, "--frontier", "grid", "--out", "fresh", "--primary", "nvrm - naive"]
+    code, _, err = cli(*fresh, "--out", "grid", "--trials", "2", "--dry-run")
+    assert code == 2 and "folders of their own" in err
+    code, _, err = cli(*fresh, "--trials", "1", "--dry-run")
+    assert code == 2 and "at least 2" in err
+    for wrong, said in (("naive - nvrm", "has no contrast"), ("nvrm - naive: BWT", "leave out the metric")):
+        code, _, err = cli(*fresh[:-1], wrong, "--trials", "2", "--dry-run")
+        assert code == 2 and said in err
     code, _, err = cli(*fresh, "--seed", "52", "--trials", "2")
     assert code == 2 and "seed 52 is one of the runs" in err and "from 53" in err
     code, out, err = cli(*fresh, "--trials", "2", "--format", "json")
@@ -186,7 +244,7 @@ def test_the_main_command_runs_the_settings_of_a_frontier_on_fresh_seeds(cli, tm
     assert Store(tmp_path / "near").choices() == []
     code, _, err = cli(*fresh, "--trials", "2", "--levels", "12|20")
     assert code == 2 and "holds other settings or levels" in err
-    code, _, err = cli(*fresh[:-4], "--out", "third", "--trials", "2", "--levels", "100.5")
+    code, _, err = cli(*fresh[:-4], "--out", "third", "--trials", "2", "--levels", "100")
     assert code == 2 and "no two methods" in err and not (tmp_path / "third").exists()
 
 
@@ -203,7 +261,9 @@ def test_the_main_command_runs_the_settings_of_a_frontier_on_fresh_seeds(cli, tm
         (["--frontier", "."], "has no runs of toy"),
         (["--primary", "nvrm"], "is no contrast"),
         (["--primary", "nvrm - naive: FTW"], "is no contrast"),
-        (["--primary", "nvrm - naive"], "there is no 'nvrm' for 'nvrm - naive'"),
+        (["--primary", "nvrm - naive", "--trials", "2"], "there is no single 'nvrm' for 'nvrm - naive'"),
+        (["--primary", "nvrm - naive"], "--trials of at least 2"),
+        (["--frontier", ".", "--levels", "0.95"], "in %, above 1"),
         (["--margin", "0"], "finite number"),
     ],
 )

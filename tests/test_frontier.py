@@ -63,6 +63,8 @@ def test_a_level_lies_between_two_settings():
     assert at[0.7] == (LINE[0], LINE[0]) and at[0.97] is None  # more plasticity than asked for will do; out of reach
     assert at[0.85] == (LINE[0], LINE[1]) and at[0.95] == (LINE[1], LINE[2])
     near = [cell("naive", 4.0, 0.9001, 0.7999), *LINE]
+    narrow = [cell("naive", float(k), x, y) for k, (x, y) in enumerate(((0.9, 0.5), (0.902, 0.45), (0.904, 0.2)))]
+    assert [c.spec.lr for c in mixture_at(narrow, 0.901)] == [1.0, 1.0], "the first that reaches it, not the last"
     assert mixture_at(near, 0.90005) == (LINE[0], LINE[2]), "a line through two places that are one may go anywhere"
     assert mixture_at([cell("naive", 1.0, 0.9, 0.8), cell("naive", 2.0, 0.901, 0.7)], 0.9005)[0].spec.lr == 2.0
     assert between([(0.8, 0.9), (0.9, 0.8)], 0.85) == pytest.approx(0.85)

@@ -49,7 +49,7 @@ def test_a_study_draws_from_the_store_what_it_has_trained(tmp_path, capsys, monk
 def test_a_study_that_is_none_is_refused(capsys):
     assert main(["denoise"]) == 2
     err = capsys.readouterr().err
-    assert "No study 'denoise'; there are continual, generalisation" in err and len(err.splitlines()) == 1
+    assert "No study 'denoise'; there are continual, mechanism" in err and len(err.splitlines()) == 1
 
 
 def test_runs_that_do_not_finish_are_told_and_not_drawn(tmp_path, capsys, monkeypatch):

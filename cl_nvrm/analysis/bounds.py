@@ -46,7 +46,7 @@ def shares(of: Sequence[Cell], metric: str = "ACC") -> list[Share]:
         if is_bound(cell) or grammar.family(cell.spec.strategy) == LOWER:
             continue
         for plain, joint in product(_beside(cell, of, LOWER), _beside(cell, of, UPPER)):
-            low, own, high = (c.values(metric) for c in (plain, cell, joint))
+            low, own, high = (c.judged(metric) if c.done else c.values(metric) for c in (plain, cell, joint))
             seeds = sorted(low.keys() & own.keys() & high.keys())
             if seeds:
                 gained = [own[seed] - low[seed] for seed in seeds]

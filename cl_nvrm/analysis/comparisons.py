@@ -150,14 +150,16 @@ def _called(name: str, of: Sequence[Cell]) -> Cell | None:
     return found[0] if len(found) == 1 else None
 
 
-def check_named(contrasts: Sequence[Contrast], names: Mapping[RunSpec, str], families: Sequence[str] = ()) -> None:
-    """Raise UserError for a contrast of what is no cell, no family of a single cell and none of ``families``."""
-    of = [Cell(name, spec, ()) for spec, name in names.items()]
+def check_named(contrasts: Sequence[Contrast], *sections: Mapping[RunSpec, str]) -> None:
+    """Raise UserError for a contrast that no section has both sides of, cells or families of a single cell."""
+    shown = [[Cell(name, spec, ()) for spec, name in names.items()] for names in sections]
     for contrast in contrasts:
-        for name in (contrast.first, contrast.second):
-            if name not in families and _called(name, of) is None:
-                known = ", ".join(f"'{each}'" for each in [*families, *names.values()])
-                raise UserError(f"there is no '{name}' for '{contrast.first} - {contrast.second}'; there are {known}")
+        sides = (contrast.first, contrast.second)
+        if any(all(_called(name, of) for name in sides) for of in shown):
+            continue
+        known = ", ".join(dict.fromkeys(f"'{cell.name}'" for of in shown for cell in of))
+        missing = next((name for name in sides if not any(_called(name, of) for of in shown)), contrast.first)
+        raise UserError(f"there is no single '{missing}' for '{contrast.first} - {contrast.second}'; there are {known}")
 
 
 def _compare(first: Cell, second: Cell, name: str, of: Sequence[Cell]) -> Paired | None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cl_nvrm.analysis.choice import Choice, Setting
+from cl_nvrm.analysis.choice import Choice, Mixture, Setting, at_level
 from cl_nvrm.analysis.comparisons import Cell, but_for_values
 from cl_nvrm.analysis.frontier import (
     PLASTICITY,
@@ -21,7 +20,7 @@ from cl_nvrm.analysis.frontier import (
 )
 from cl_nvrm.analysis.permutation import max_t_p
 from cl_nvrm.analysis.stats import Comparison, compare
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import UserError, counted
 
 Mixtures = Sequence[tuple[Cell, Cell] | None]  # by level
 
@@ -67,81 +66,82 @@ def on_fresh_runs(
 ) -> list[AtEqualPlasticity]:
     """Compare families on runs that had no part in the choice, by seed; rows of the mean over all levels first.
 
-    A value between two settings is a ratio of means, so each seed has its jackknife pseudo-value (Miller, "The
-    jackknife: a review", Biometrika 61, 1974), which takes the error of plasticity into account; differences of these
-    are tested as any others. The mean over levels of a primary contrast is not adjusted but for other primary ones, all
-    other rows are adjusted for one another. UserError for a primary contrast that there is not.
+    The mean over levels (or the only level) of a primary contrast is adjusted for other primary ones alone, all other
+    rows for one another. Runs that diverged keep nothing. UserError if settings have no runs, or two common seeds,
+    and for a primary contrast that there is not.
     """
     cells = {(cell.spec.strategy, cell.spec.lr): cell for cell in of if but_for_values(cell.spec) == choice.spec}
     missing = [setting for setting in choice.settings if setting not in cells]
     if missing:
         raise UserError(f"{len(missing)} of {len(choice.settings)} settings of the frontier have no runs yet")
-    seeds = sorted(set.intersection(*(_seeds(cells[setting]) for setting in choice.settings)))
-    for pair in primary:
-        if pair not in choice.contrasts:
-            known = ", ".join(f"'{first} - {second}'" for first, second in choice.contrasts)
-            raise UserError(f"the frontier has no contrast '{pair[0]} - {pair[1]}'; it has {known}")
+    common = set.intersection(*(_seeds(cells[setting]) for setting in choice.settings)) - set(choice.seeds)
+    if len(common) < 2:
+        raise UserError(
+            f"the settings of the frontier have {counted(len(common), 'fresh seed')} in common; two are needed"
+        )
+    check_primary(choice, primary)
     rows = [
         row
         for first, second in choice.contrasts
-        for row in _rows(choice, cells, seeds, first, second, (first, second) in primary)
+        for row in _rows(choice, cells, sorted(common), first, second, (first, second) in primary)
     ]
     rows.sort(key=lambda row: (not row.primary, row.level is not None))
     return [*_adjusted([row for row in rows if row.primary]), *_adjusted([row for row in rows if not row.primary])]
+
+
+def check_primary(choice: Choice, primary: Sequence[tuple[str, str]]) -> None:
+    """Raise UserError for a primary contrast that is none of the frontier's, or that not all levels have."""
+    for first, second in primary:
+        if (first, second) not in choice.contrasts:
+            known = ", ".join(f"'{one} - {other}'" for one, other in choice.contrasts)
+            raise UserError(f"the frontier has no contrast '{first} - {second}'; it has {known}")
+        if None in (*choice.families[first], *choice.families[second]):
+            raise UserError(f"'{first} - {second}': a level is out of reach; give lower --levels")
 
 
 def _rows(
     choice: Choice, cells: Mapping[Setting, Cell], seeds: Sequence[int], first: str, second: str, primary: bool
 ) -> list[AtEqualPlasticity]:
     rows, every = [], []
-    for number, level in enumerate(choice.levels):
-        mixtures = [choice.families[name][number] for name in (first, second)]
-        if mixtures[0] is None or mixtures[1] is None:
+    for level, *mixtures in zip(choice.levels, choice.families[first], choice.families[second], strict=True):
+        used = [mixture for mixture in mixtures if mixture]
+        if len(used) < 2:
             continue
-        kept = [pseudo_values([cells[setting] for setting in mixture], level, seeds) for mixture in mixtures if mixture]
-        found = compare(*kept)
-        if found is None or found.n < 2:
-            continue
+        kept = [kept_at(mixture, cells, level, seeds) for mixture in used]
         every.append(kept)
-        used = {setting for mixture in mixtures if mixture for setting in mixture}
-        diverged = sum(len(cells[setting].diverged) for setting in used)
-        same = mixtures[0] == mixtures[1]
-        rows.append(AtEqualPlasticity(level, first, second, found.mean, found, found.p, same=same, diverged=diverged))
+        settings = {setting for mixture in used for setting in (mixture.first, mixture.second)}
+        diverged = sum(len(cells[setting].diverged) for setting in settings)
+        rows.append(_row(level, first, second, *kept, same=used[0] == used[1], diverged=diverged))
     if len(rows) == len(choice.levels) > 1:
-        means = [{seed: float(np.mean([kept[k][seed] for kept in every])) for seed in every[0][k]} for k in (0, 1)]
-        found = compare(*means)
-        assert found is not None
-        whole = AtEqualPlasticity(
-            None, first, second, found.mean, found, found.p, primary,
-            same=all(row.same for row in rows), diverged=max(row.diverged for row in rows),
-        )  # fmt: skip
-        rows = [whole, *rows]
-    return rows
+        means = [{seed: float(np.mean([kept[k][seed] for kept in every])) for seed in seeds} for k in (0, 1)]
+        same, diverged = all(row.same for row in rows), max(row.diverged for row in rows)
+        rows = [_row(None, first, second, *means, same=same, diverged=diverged), *rows]
+    return [replace(row, primary=primary and number == 0) for number, row in enumerate(rows)]
 
 
-def pseudo_values(of: Sequence[Cell], level: float, seeds: Sequence[int]) -> dict[int, float]:
-    """Return the accuracy kept at a plasticity between two settings, a jackknife pseudo-value a seed.
-
-    Their mean is the value between the settings' means, less the bias of that. Seeds of which a run diverged keep 0.
-    """
-    at = {seed: [_point(cell, seed) for cell in of] for seed in seeds}
-    fine = {seed: [point for point in points if point] for seed, points in at.items() if all(points)}
-    values = dict.fromkeys(seeds, 0.0)
-    if len(fine) < 2 or of[0] is of[1]:
-        return values | {seed: points[0][1] for seed, points in fine.items()}
-    return values | dict(zip(fine, jackknife(np.array(list(fine.values())), level), strict=True))
-
-
-def jackknife(points: NDArray[np.float64], level: float) -> list[float]:
-    """Return the pseudo-values of the stability at a plasticity; ``points`` by seed, setting (two), and coordinate."""
-    n, total = len(points), points.sum(axis=0)
-    all_of = _between(total / n, level)
-    return [n * all_of - (n - 1) * _between((total - own) / (n - 1), level) for own in points]
+def _row(
+    level: float | None,
+    first: str,
+    second: str,
+    one: dict[int, float],
+    other: dict[int, float],
+    *,
+    same: bool,
+    diverged: int,
+) -> AtEqualPlasticity:
+    found = compare(one, other)
+    assert found is not None
+    return AtEqualPlasticity(level, first, second, found.mean, found, found.p, same=same, diverged=diverged)
 
 
-def _between(means: NDArray[np.float64], level: float) -> float:
-    (x0, y0), (x1, y1) = means.tolist()
-    return between([(x0, y0), (x1, y1)], level)
+def kept_at(mixture: Mixture, cells: Mapping[Setting, Cell], level: float, seeds: Sequence[int]) -> dict[int, float]:
+    """Return the accuracy kept at a plasticity, by seed; 0 for a seed of which a run diverged."""
+    kept = {}
+    for seed in seeds:
+        points = {setting: _point(cells[setting], seed) for setting in (mixture.first, mixture.second)}
+        there = {setting: point for setting, point in points.items() if point is not None}
+        kept[seed] = at_level(mixture, there, level) if len(there) == len(points) else 0.0
+    return kept
 
 
 def _point(cell: Cell, seed: int) -> Point | None:

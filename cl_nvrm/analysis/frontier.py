@@ -22,7 +22,7 @@ from cl_nvrm.spec.cell_names import cell_names
 PLASTICITY, STABILITY = "learning accuracy", "kept accuracy"
 FEWEST_SETTINGS = 3
 LEVELS = 5
-CLOSE = 0.005  # of plasticity
+CLOSE = 0.01  # of plasticity: some five standard deviations of a run
 ROUNDING = 1e-9
 Point = tuple[float, float]
 Families = Mapping[str, Sequence[Cell]]
@@ -40,7 +40,8 @@ def families(of: Sequence[Cell]) -> dict[str, list[Cell]]:
             key = replace(but_for_values(cell.spec), strategy=grammar.family(cell.spec.strategy))
             found.setdefault(key, []).append(cell)
     names = cell_names(found)
-    return {names[key]: group for key, group in found.items()}
+    order = sorted(found, key=lambda key: len(_terms(key.strategy)))  # plain training first, sums last
+    return {names[key]: found[key] for key in order}
 
 
 def several_settings(by_family: Families) -> bool:
@@ -56,10 +57,12 @@ def with_parts(by_family: Families) -> dict[str, list[Cell]]:
     }
 
 
+def _terms(strategy: str) -> set[str]:
+    return set(grammar.PLUS.split(grammar.family(strategy))) - {grammar.NEUTRAL}
+
+
 def _contains(whole: Cell, part: Cell) -> bool:
-    terms, fewer = (
-        set(grammar.PLUS.split(grammar.family(cell.spec.strategy))) - {grammar.NEUTRAL} for cell in (whole, part)
-    )
+    terms, fewer = _terms(whole.spec.strategy), _terms(part.spec.strategy)
     alike = but_for_values(whole.spec) == but_for_values(part.spec)
     return alike and fewer < terms and not terms & set(BOUNDS)
 
@@ -99,12 +102,12 @@ def mixture_at(of: Sequence[Cell], level: float) -> tuple[Cell, Cell] | None:
     line = front(of)
     if not line or level > line[-1][0][0] + ROUNDING:
         return None
-    high = next(k for k, ((x, _), _) in enumerate(line) if level <= x + ROUNDING)
+    first = high = next(k for k, ((x, _), _) in enumerate(line) if level <= x + ROUNDING)
     low = max(0, high - 1)
     while low < high and line[high][0][0] - line[low][0][0] < CLOSE:
         if low == 0 and high == len(line) - 1:  # one place
-            low = high
-        low, high = max(0, low - 1) if low < high else low, min(len(line) - 1, high + 1)
+            return line[first][1], line[first][1]
+        low, high = max(0, low - 1), min(len(line) - 1, high + 1)
     return line[low][1], line[high][1]
 
 
@@ -120,10 +123,20 @@ def near_front(by_family: Families, slack: float) -> list[Cell]:
     return kept
 
 
+def share_and_slope(points: Sequence[Point], level: float) -> tuple[float, float]:
+    """Return the share of the second of two points at a plasticity on the line through them, and the line's slope.
+
+    Both 0 if they are one.
+    """
+    (x0, y0), (x1, y1) = points
+    return (0.0, 0.0) if x0 == x1 else ((level - x0) / (x1 - x0), (y1 - y0) / (x1 - x0))
+
+
 def between(points: Sequence[Point], level: float) -> float:
     """Return the stability at a plasticity on the line through two points; that of the first, if they are one."""
-    (x0, y0), (x1, y1) = points
-    return y0 if x0 == x1 else y0 + (level - x0) * (y1 - y0) / (x1 - x0)
+    (_, y0), (_, y1) = points
+    share, _ = share_and_slope(points, level)
+    return y0 + share * (y1 - y0)
 
 
 def levels(by_family: Families, count: int = LEVELS) -> list[float]:

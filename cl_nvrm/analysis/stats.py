@@ -12,6 +12,7 @@ from cl_nvrm.analysis.permutation import FEWEST_EXACT, sign_flip_p
 Interval = tuple[float, float]
 FEWEST = 5  # below, no test is worth its stars
 RESAMPLES = 9999
+ROUNDING = 1e-12  # of the largest value: differences of equal accuracies are off by that
 SAFEGUARD = 0.2  # beyond each end of the interval of an effect that trials are planned for
 
 
@@ -47,14 +48,15 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     n = len(values)
     if n < FEWEST:
         return None
-    if min(values) == max(values):
-        return values[0], values[0]
     sample = np.asarray(values, dtype=float)
+    rounding = ROUNDING * float(np.abs(sample).max())
+    if np.ptp(sample) <= rounding:
+        return values[0], values[0]
     mean, spread = sample.mean(), sample.std(ddof=1) / math.sqrt(n)
     drawn = np.random.default_rng(seed).choice(sample, size=(RESAMPLES, n))
     gaps, spreads = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1) / math.sqrt(n)
     # A resample of one value alone has no spread: its ratio lies beyond all others.
-    constant = np.ptp(drawn, axis=1) == 0
+    constant = np.ptp(drawn, axis=1) <= rounding
     ratios = np.where(constant, np.copysign(np.inf, gaps), gaps / np.where(constant, 1, spreads))
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="nearest")
     ends = float(mean - high * spread), float(mean - low * spread)

@@ -60,9 +60,10 @@ def differences(compared: Sequence[Paired], margin: float) -> Table:
         f"with 9,999 random signs beyond. p (within ±{margin:g}): two one-sided t tests that the mean difference is "
         "smaller than that many points, not adjusted. Effect size: mean over standard deviation of the differences, "
         "Hedges' correction. Seeds needed: for one such comparison to have p < 0.05 with power 0.8, if the effect is "
-        "at the lower end of its 60 % interval (safeguard power); – where that end is 0. No bootstrap interval: fewer "
-        "than five seeds, or too many equal values. Intervals are for one comparison and for differences that are "
-        "about normal; of skewed ones, or where few runs collapse, they cover less (reports/studies/calibration)."
+        "at the lower end of its 60 % interval (safeguard power); – where that end is 0, or differences do not vary. "
+        "No bootstrap interval: fewer than five seeds, or too many equal values. Intervals are for one comparison and "
+        "for differences that are about normal; of skewed ones, or where few runs collapse, they cover less "
+        "(reports/studies/calibration)."
     )
     return Table("differences", "Differences", header, tuple(rows), note)
 
@@ -73,7 +74,7 @@ def equal_plasticity(compared: Sequence[AtEqualPlasticity], margin: float) -> Ta
 
 
 _AT_EQUAL = (
-    "Accuracy kept at the end on all tasks but the last, where tasks just learned are known that well; a family's "
+    "Accuracy kept at the end on all tasks but the last, at that accuracy on tasks just learned; a family's "
     "settings include those of the families that it contains, and between two settings the value is that of running "
     "one of them at random."
 )
@@ -96,12 +97,14 @@ def _with_tests(compared: Sequence[AtEqualPlasticity], margin: float) -> Table:
     header = (
         "difference", "learning accuracy", "points kept", "95 % CI (t)", "p", f"p (within ±{margin:g})", "n",
     )  # fmt: skip
-    primary = "A primary contrast was named before the runs and is not adjusted; " * any(r.primary for r in compared)
+    named = sum(row.primary for row in compared)
+    adjusted = "adjusted for one another" if named > 1 else "not adjusted"
+    primary = f"Primary contrasts were named before the runs and are {adjusted}. " * bool(named)
     diverged = "Runs that diverged keep nothing. " * any(row.diverged for row in compared)
     note = (
-        f"{_AT_EQUAL} Settings were chosen on other runs. Values are jackknife pseudo-values by seed, so the error of "
-        f"plasticity counts. {STARS}: sign-flip test. {primary}p of all other rows is adjusted for all of these (max-T "
-        f"by the same flips). p (within ±{margin:g}): two one-sided t tests, not adjusted. {diverged}"
+        f"{_AT_EQUAL} Settings were chosen on other runs, and with them the line along which each seed is taken to "
+        f"that plasticity. {STARS}: sign-flip test. {primary}p of the remaining rows is adjusted for one another "
+        f"(max-T by the same flips). p (within ±{margin:g}): two one-sided t tests, not adjusted. {diverged}"
     )
     return Table("equal-plasticity", "At equal plasticity", header, rows, note.strip())
 

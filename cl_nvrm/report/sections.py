@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from cl_nvrm.analysis.bounds import shares
 from cl_nvrm.analysis.choice import Choice
 from cl_nvrm.analysis.comparisons import Cell, Contrast, but_for_values, cells, check_named, comparisons
-from cl_nvrm.analysis.equal_plasticity import AtEqualPlasticity, on_fresh_runs, on_same_runs
+from cl_nvrm.analysis.equal_plasticity import on_fresh_runs, on_same_runs
 from cl_nvrm.analysis.frontier import families, levels, several_settings
-from cl_nvrm.errors import counted
+from cl_nvrm.errors import UserError, counted
 from cl_nvrm.report import contrasts, tables
 from cl_nvrm.report.tables import Table
 from cl_nvrm.spec import RunResult
@@ -53,8 +53,9 @@ def sections(results: Sequence[RunResult], asked: Questions | None = None) -> li
         groups.setdefault((spec.benchmark, spec.dataset, spec.dataset_sha256, spec.first_tasks), []).append(result)
     asked = asked or Questions()
     made = [_section(number, group, asked) for number, group in enumerate(groups.values(), 1)]
-    names = {cell.spec: cell.name for section in made for cell in section.cells}
-    check_named(asked.primary, names, [name for choice in asked.choices for name in choice.families])
+    chosen = {pair for choice in asked.choices for pair in choice.contrasts}
+    others = [contrast for contrast in asked.primary if (contrast.first, contrast.second) not in chosen]
+    check_named(others, *({cell.spec: cell.name for cell in section.cells} for section in made))
     return made
 
 
@@ -67,13 +68,12 @@ def _order(result: RunResult) -> tuple[object, ...]:
 def _section(number: int, results: list[RunResult], asked: Questions) -> Section:
     spec = results[0].spec
     found = cells(results, cell_names([r.spec for r in results]))
-    compared = comparisons(found, asked.primary)
-    at_equal = frontier_rows(found, asked)
+    choices = [choice for choice in asked.choices if any(but_for_values(cell.spec) == choice.spec for cell in found)]
+    compared = comparisons(found, () if choices else asked.primary)
     shown = [tables.summary(found, compared), tables.intervals(found)]
     if compared:
         shown.append(contrasts.differences(compared, asked.margin))
-    if at_equal:
-        shown.append(contrasts.equal_plasticity(at_equal, asked.margin))
+    shown += frontier_tables(found, asked, choices)
     if found_shares := shares(found):
         shown.append(tables.of_the_way(found_shares))
     settings = spec.benchmark.partition(":")[2]
@@ -92,14 +92,21 @@ def _section(number: int, results: list[RunResult], asked: Questions) -> Section
     return Section(f"section-{number}", setting(spec), about, tuple(found), tuple(shown))
 
 
-def frontier_rows(found: Sequence[Cell], asked: Questions) -> list[AtEqualPlasticity]:
-    """Return what is said at equal plasticity: a test where settings were chosen for these cells on other runs."""
-    for choice in asked.choices:
-        chosen = [cell for cell in found if but_for_values(cell.spec) == choice.spec]
-        if chosen:
-            primary = [(each.first, each.second) for each in asked.primary]
-            return on_fresh_runs(choice, chosen, [pair for pair in primary if set(pair) <= choice.families.keys()])
-    by_family = families(found)
-    if len(by_family) < 2 or not several_settings(by_family):
-        return []
-    return on_same_runs(by_family, levels(by_family))
+def frontier_tables(found: Sequence[Cell], asked: Questions, choices: Sequence[Choice]) -> list[Table]:
+    """Return what is said at equal plasticity: a test for each choice that was made on other runs, else a table."""
+    if not choices:
+        by_family = families(found)
+        if len(by_family) < 2 or not several_settings(by_family):
+            return []
+        rows = on_same_runs(by_family, levels(by_family))
+        return [contrasts.equal_plasticity(rows, asked.margin)] if rows else []
+    return [_judged(choice, found, asked) for choice in choices]
+
+
+def _judged(choice: Choice, found: Sequence[Cell], asked: Questions) -> Table:
+    pairs = [(each.first, each.second) for each in asked.primary]
+    try:
+        rows = on_fresh_runs(choice, found, [pair for pair in pairs if pair in choice.contrasts])
+    except UserError as problem:  # runs that are still to come must not take the page away
+        return Table("equal-plasticity", "At equal plasticity", (), (), f"Not complete: {problem}.")
+    return contrasts.equal_plasticity(rows, asked.margin)

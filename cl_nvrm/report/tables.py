@@ -108,7 +108,9 @@ def about_tests(compared: Sequence[Paired]) -> str:
         notes.append(f"With fewer than {FEWEST} seeds nothing is marked as significant; some here have {least}.")
     counted = {row.first: row.diverged[0] for row in compared} | {row.second: row.diverged[1] for row in compared}
     notes += [
-        f"{number} of {name} diverged, and count as the worst value." for name, number in counted.items() if number
+        f"{number} of {name} diverged, and count as the worst value in differences."
+        for name, number in counted.items()
+        if number
     ]
     return " ".join(notes)
 
@@ -144,10 +146,12 @@ def summary(of: Sequence[Cell], compared: Sequence[Paired]) -> Table:
 
 def _note(of: Sequence[Cell], compared: Sequence[Paired]) -> str:
     note = "Percent, mean ± standard deviation over seeds."
+    note += " Means are over finished runs." * any(cell.diverged for cell in of)
     absent: dict[str, list[str]] = {}
     for name in METRICS:
         if not any(cell.values(name) for cell in of):
-            reasons = sorted({metric(name, r).reason or "" for cell in of for r in cell.results})
+            runs = [r for cell in of for r in cell.done] or [r for cell in of for r in cell.results]
+            reasons = sorted({metric(name, r).reason or "" for r in runs})
             absent.setdefault("; ".join(reasons), []).append(name)
     note += "".join(f" No {', '.join(those)}: {why}." for why, those in absent.items())
     note += "".join(f" {cell.name}{kept}." for cell in of if (kept := memory(cell)))

@@ -64,7 +64,8 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     total = terminal.duration(sum(about.values()) / max(1, jobs))
     tasks = min(arguments.tune_tasks, planned.tasks)
     tuning = (
-        f"; before that, {counted(arguments.tune, 'trial')} a strategy on {counted(tasks, 'task')}"
+        f"; before that, {counted(arguments.tune, 'trial')} on {counted(tasks, 'task')} a strategy and search "
+        f"({arguments.tune_searches}), each of {counted(arguments.tune_seeds, 'run')}, which are not counted here"
         if arguments.tune
         else ""
     )
@@ -75,14 +76,19 @@ def _show(arguments: Arguments, planned: Plan, results: list[RunResult], names: 
     from cl_nvrm.analysis.comparisons import Contrast, cells, comparisons
     from cl_nvrm.report import terminal
     from cl_nvrm.report.save import draw_beside_others
-    from cl_nvrm.report.sections import Questions, frontier_rows
 
     groups = cells(results, names)
     figures = draw_beside_others(groups, store.folder / "figures") if arguments.plots else []
     primary = tuple(map(Contrast.parse, arguments.primary))
-    compared = comparisons(groups, primary)
-    asked = Questions(primary, arguments.margin, (planned.choice,) if planned.choice else ())
-    at_equal = frontier_rows(groups, asked) if planned.choice else []
+    compared = comparisons(groups, () if planned.choice else primary)
+    at_equal = []
+    if planned.choice:
+        from cl_nvrm.analysis.equal_plasticity import on_fresh_runs
+
+        try:
+            at_equal = on_fresh_runs(planned.choice, groups, [(each.first, each.second) for each in primary])
+        except UserError as problem:  # runs that failed must not take away what there is
+            note(f"nothing is compared at equal plasticity: {problem}")
     if arguments.format == "json":
         print(json.dumps(terminal.as_json(results, compared, at_equal, figures, store.folder)))
     else:

@@ -78,6 +78,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         raise UserError(
             "--frontier chooses strategies and learning rates itself; leave out --strategy, --lr and --tune"
         )
+    if values["levels"] and not all(1 < level <= 100 for level in values["levels"]):
+        raise UserError("--levels are accuracies in %, above 1 and at most 100, as 95|96.5")
     for name in ("levels", "slack"):
         if values[name] and not values["frontier"]:
             raise UserError(f"--{name} is for --frontier; write that, too, or neither")

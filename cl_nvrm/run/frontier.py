@@ -16,9 +16,9 @@ from cl_nvrm.spec.cell_names import cell_names
 from cl_nvrm.sweep.store import Store
 
 
-def settings_near(arguments: Arguments, wanted: RunSpec) -> list[Setting]:
+def settings_near(arguments: Arguments, wanted: RunSpec, warn: Callable[[str], None]) -> list[Setting]:
     """Return the settings of the runs in ``--frontier`` that lie within ``--slack`` of it, to run more seeds of."""
-    by_family = _families(arguments, wanted)
+    by_family = _families(arguments, wanted, warn)
     return [(cell.spec.strategy, cell.spec.lr) for cell in near_front(by_family, arguments.slack / 100)]
 
 
@@ -27,10 +27,10 @@ def choice_for(arguments: Arguments, wanted: RunSpec, warn: Callable[[str], None
 
     UserError if a level is beyond all.
     """
-    by_family = _families(arguments, wanted)
+    by_family = _families(arguments, wanted, warn)
     specs = [cell.spec for of in by_family.values() for cell in of]
     if not any("holdout=" in spec.benchmark and "holdout=0" not in spec.benchmark for spec in specs):
-        warn("these settings were chosen on the test images: give the runs to choose from holdout=10000")
+        warn("these settings were chosen on the images they are judged on; held-out ones are NAME:holdout=10000")
     asked = [level / 100 for level in arguments.levels or ()] or levels(by_family)
     choice = choose(by_family, wanted, asked)
     for number, level in enumerate(asked):
@@ -39,13 +39,15 @@ def choice_for(arguments: Arguments, wanted: RunSpec, warn: Callable[[str], None
     return choice
 
 
-def _families(arguments: Arguments, wanted: RunSpec) -> dict[str, list[Cell]]:
+def _families(arguments: Arguments, wanted: RunSpec, warn: Callable[[str], None]) -> dict[str, list[Cell]]:
     """The runs of the same benchmark, held-out images aside, trained alike; those of settings with the most seeds.
 
     UserError if there are none, or too few to choose from, or if their seeds are those asked for.
     """
     folder = arguments.frontier
     assert folder is not None
+    if folder.resolve() == arguments.out.resolve():
+        raise UserError("--out: the runs that chose and those to be judged need folders of their own")
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; --frontier is the --out of the runs to choose from")
     found = [result for result in Store(folder).results() if _alike(result.spec, wanted)]
@@ -54,6 +56,17 @@ def _families(arguments: Arguments, wanted: RunSpec) -> dict[str, list[Cell]]:
     shown = cells(found, cell_names(result.spec for result in found))
     most = max(len(cell.results) for cell in shown)
     by_family = families([cell for cell in shown if len(cell.results) == most])
+    kept = [cell.spec for of in by_family.values() for cell in of]
+    if left := [cell for cell in shown if cell.spec not in kept]:
+        few, broken = ([cell.name for cell in left if (len(cell.results) < most) is fewer] for fewer in (True, False))
+        warn(
+            f"{counted(len(left), 'setting')} of {folder} left out: "
+            + "; ".join(
+                f"{why}: {', '.join(names[:3])}{' …' * (len(names) > 3)}"
+                for why, names in ((f"fewer than {most} seeds", few), ("a run diverged or failed", broken))
+                if names
+            )
+        )
     if len(by_family) < 2:
         raise UserError(
             f"--frontier: {folder} has {counted(len(by_family), 'method')} all of whose runs finished; run two"

@@ -74,12 +74,9 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
 
         (wanted,) = _specs(replace(arguments, trials=1), settings, str(term), images, recipe)
         choice = None if arguments.slack else choice_for(arguments, wanted, warn)
-        settings = choice.settings if choice else settings_near(arguments, wanted)
+        settings = choice.settings if choice else settings_near(arguments, wanted, warn)
     specs = _specs(arguments, settings, str(term), images, recipe)
-    if arguments.primary:
-        from cl_nvrm.analysis.comparisons import Contrast, check_named
-
-        check_named([*map(Contrast.parse, arguments.primary)], cell_names(specs), [*choice.families] if choice else [])
+    _check_primary(arguments, specs, choice)
     _check_starts(specs, benchmark)
     about = (
         f"{term.name}: {benchmark.scenario}; {counted(benchmark.heads, 'head')}, chance {benchmark.chance:.0%}; "
@@ -92,6 +89,29 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
         other = _other_data(arguments, term, images, warn)
         tune_on, samples = (other.name, other.sha256), len(other.train_y)
     return Plan(specs, cell_names(specs), about, device, samples, len(benchmark.train), choice, tune_on)
+
+
+def _check_primary(arguments: Arguments, specs: list[RunSpec], choice: "Choice | None") -> None:
+    """Refuse primary contrasts that these runs cannot answer, and settings in whose folder others were judged."""
+    if choice:
+        from cl_nvrm.sweep.store import Store
+
+        Store(arguments.out).check(choice)
+    if not arguments.primary:
+        return
+    from cl_nvrm.analysis.comparisons import Contrast, check_named
+
+    named = [Contrast.parse(text) for text in arguments.primary]
+    if arguments.trials < 2:
+        raise UserError("--primary: a contrast needs --trials of at least 2, and a star six")
+    if choice is None:
+        check_named(named, cell_names(specs))
+        return
+    from cl_nvrm.analysis.equal_plasticity import check_primary
+
+    if wrong := next((text for text in arguments.primary if ": " in text), None):
+        raise UserError(f"--primary '{wrong}': with --frontier accuracy kept is compared; leave out the metric")
+    check_primary(choice, [(each.first, each.second) for each in named])
 
 
 def _other_data(

@@ -100,14 +100,19 @@ class Store:
                 note(f"{path} is left out: {problem}")
         return found
 
+    def check(self, choice: "Choice") -> Path:
+        """Return the file of a choice of settings; UserError if another one was made for the same runs."""
+        path = self.folder / CHOICES / f"{choice.spec.id}.json"
+        if path.exists() and path.read_bytes() != choice.to_json().encode():
+            raise UserError(
+                f"{path} holds other settings or levels for these runs; name another --out, or remove that file"
+            )
+        return path
+
     def keep(self, choice: "Choice") -> None:
         """Write a choice of settings; UserError if another one was made for the same runs, which is kept."""
-        path = self.folder / CHOICES / f"{choice.spec.id}.json"
+        path = self.check(choice)
         try:
-            if path.exists() and path.read_text(encoding="utf-8") != choice.to_json():
-                raise UserError(
-                    f"{path} holds other settings or levels for these runs; name another --out, or remove that file"
-                )
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write(path, choice.to_json())
         except OSError as problem:

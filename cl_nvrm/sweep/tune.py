@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_nvrm.analysis.metrics import metric
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import UserError, counted
 from cl_nvrm.spec import RunResult, RunSpec, catalog, derived_seed, grammar, text_digest
 from cl_nvrm.sweep.claim import claim
 
@@ -163,7 +163,9 @@ class Search:
         """Return why what was found may not be the best there is: a small budget, an edge, or the start itself."""
         found = []
         if self.budget.trials < (enough := TRIALS_A_VALUE * len(self.ranges)):
-            found.append(f"{self.budget.trials} trials are few for {len(self.ranges)} values, {enough} would do")
+            found.append(
+                f"{self.budget.trials} trials are few for {counted(len(self.ranges), 'value')}, {enough} would do"
+            )
         for key, (low, high) in self.ranges.items():
             value = self.best.params[key]
             if min(value / low, high / value) < EDGE:
