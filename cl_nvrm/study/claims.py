@@ -25,9 +25,9 @@ from typing import Any
 from cl_nvrm.analysis.comparisons import Cell, cells
 from cl_nvrm.analysis.stats import compare, mean_sd, t_interval
 from cl_nvrm.errors import UserError
-from cl_nvrm.report.tables import CURVES
 from cl_nvrm.spec import RunResult
 from cl_nvrm.spec.cell_names import cell_names, short_name
+from cl_nvrm.study.measured import measured
 from cl_nvrm.sweep.store import Store
 
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?"
@@ -133,10 +133,10 @@ def found(folder: Path, query: Mapping[str, Any]) -> Any:
     """Return the numbers that a query asks for, in percent or points where they are shares.
 
     ``numbers`` (a JSON file) and ``key`` (several, for a value within values): that value. ``store``, ``cell`` and
-    ``metric``: mean, sd, low and high end, n, of that cell; ``base task after 1`` and ``mean accuracy after 1`` are
-    metrics, too. ``minus``, two cells: the same of the difference by seed, and its p; ``metrics``, one for each, where
-    they differ. ``where`` has settings of runs; a text is the start of one. ``reproduced``, the folder of a target: how
-    many rows and orders there are, and agree; with ``row``, our mean, sd, n and the published one.
+    ``metric``: mean, sd, low and high end, n, of that cell, ``times`` 100 or another number; metrics are all that
+    ``measured`` knows. ``minus``, two cells: the same of the difference by seed, and its p; ``metrics``, one for each,
+    where they differ. ``where`` has settings of runs; a text is a part of one. ``reproduced``, the folder of a target:
+    how many rows and orders there are, and agree; with ``row``, our mean, sd, n and the published one.
     """
     if "reproduced" in query:
         return _reproduced(
@@ -150,13 +150,14 @@ def found(folder: Path, query: Mapping[str, Any]) -> Any:
     names = query.get("minus") or [query["cell"]]
     metrics = query.get("metrics") or [query["metric"]] * len(names)
     shown = [_cell(folder / query["store"], name, query.get("where", {})) for name in names]
-    values = [_values(cell, metric) for cell, metric in zip(shown, metrics, strict=True)]
+    values = [measured(folder / query["store"], *asked) for asked in zip(shown, metrics, strict=True)]
+    times = query.get("times", 100)
     if len(values) == 1:
-        return _mean(list(values[0].values()))
+        return _mean(list(values[0].values()), times)
     compared = compare(*values)
     if compared is None:
         raise UserError(f"{' and '.join(names)} have no {' and '.join(dict.fromkeys(metrics))} of common seeds")
-    return SimpleNamespace(**vars(_mean(list(compared.values.values()))), p=compared.p)
+    return SimpleNamespace(**vars(_mean(list(compared.values.values()), times)), p=compared.p)
 
 
 def _reproduced(result: Mapping[str, Any], query: Mapping[str, Any]) -> SimpleNamespace:
@@ -178,15 +179,8 @@ def _reproduced(result: Mapping[str, Any], query: Mapping[str, Any]) -> SimpleNa
     )
 
 
-def _values(cell: Cell, metric: str) -> dict[int, float]:
-    name, after, task = metric.partition(" after ")
-    if not after:
-        return cell.values(metric)
-    return {result.spec.seed: CURVES[name](result.accuracy)[int(task) - 1] for result in cell.done}
-
-
-def _mean(values: Sequence[float]) -> SimpleNamespace:
-    values = [100 * value for value in values]
+def _mean(values: Sequence[float], times: float) -> SimpleNamespace:
+    values = [times * value for value in values]
     (mean, sd), (low, high) = mean_sd(values), t_interval(values)
     return SimpleNamespace(mean=mean, sd=sd, low=low, high=high, n=len(values))
 
@@ -201,9 +195,7 @@ def _cell(folder: Path, name: str, where: Mapping[str, Any]) -> Cell:
 
 def _fits(cell: Cell, where: Mapping[str, Any]) -> bool:
     return all(
-        str(getattr(cell.spec, key)).startswith(value)
-        if isinstance(value, str) and value
-        else getattr(cell.spec, key) == value
+        value in str(getattr(cell.spec, key)) if isinstance(value, str) and value else getattr(cell.spec, key) == value
         for key, value in where.items()
     )
 
