@@ -24,15 +24,13 @@ from typing import Any
 
 from cl_nvrm.analysis.comparisons import Cell, cells
 from cl_nvrm.analysis.stats import compare, mean_sd, t_interval
-from cl_nvrm.analysis.time_to_fit import time_to_fit
 from cl_nvrm.errors import UserError
-from cl_nvrm.report.tables import CURVES
 from cl_nvrm.spec import RunResult
 from cl_nvrm.spec.cell_names import cell_names, short_name
+from cl_nvrm.study.measured import measured
 from cl_nvrm.sweep.store import Store
 
 NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?"
-EPOCH = "epoch of "
 
 
 @dataclass(frozen=True)
@@ -136,12 +134,11 @@ def found(folder: Path, query: Mapping[str, Any]) -> Any:
 
     ``numbers`` (a JSON file) and ``key`` (several, for a value within values; a table for the one row of a list that
     has its values): that value, ``times`` one number and ``plus`` another, or what a row has. ``store``, ``cell`` and
-    ``metric``: mean, sd, low and high end, n, of that cell; ``base task after 1``, ``mean accuracy after 1``, ``test
-    error`` and ``epoch of 0.999`` (the first so well fitted, of the seeds that came to it) are metrics, too. ``minus``,
-    two cells: the same of the difference by seed, and its p; ``metrics`` and ``wheres``, one for each, where they
-    differ. ``where`` has settings of runs; a text is the start of one, a list has texts within it. ``reproduced``, the
-    folder of a target: how many rows and orders there are, and agree; with ``row``, our mean, sd, n and the published
-    one.
+    ``metric``: mean, sd, low and high end, n, of that cell, ``times`` 100 or another number; metrics are all that
+    ``measured`` knows. ``minus``, two cells: the same of the difference by seed, and its p; ``metrics`` and ``wheres``,
+    one for each, where they differ. ``where`` has settings of runs; a text is a part of one, a list has several.
+    ``reproduced``, the folder of a target: how many rows and orders there are, and agree; with ``row``, our mean, sd, n
+    and the published one.
     """
     if "reproduced" in query:
         return _reproduced(
@@ -153,14 +150,14 @@ def found(folder: Path, query: Mapping[str, Any]) -> Any:
     metrics = query.get("metrics") or [query["metric"]] * len(names)
     wheres = query.get("wheres") or [query.get("where", {})] * len(names)
     shown = [_cell(folder / query["store"], name, where) for name, where in zip(names, wheres, strict=True)]
-    values = [_values(cell, metric) for cell, metric in zip(shown, metrics, strict=True)]
-    unit = 1 if metrics[0].startswith(EPOCH) else 100
+    values = [measured(folder / query["store"], *asked) for asked in zip(shown, metrics, strict=True)]
+    times = query.get("times", 100)
     if len(values) == 1:
-        return _mean(list(values[0].values()), unit)
+        return _mean(list(values[0].values()), times)
     compared = compare(*values)
     if compared is None:
         raise UserError(f"{' and '.join(names)} have no {' and '.join(dict.fromkeys(metrics))} of common seeds")
-    return SimpleNamespace(**vars(_mean(list(compared.values.values()), unit)), p=compared.p)
+    return SimpleNamespace(**vars(_mean(list(compared.values.values()), times)), p=compared.p)
 
 
 def _number(value: Any, query: Mapping[str, Any]) -> Any:
@@ -191,21 +188,8 @@ def _reproduced(result: Mapping[str, Any], query: Mapping[str, Any]) -> SimpleNa
     )
 
 
-def _values(cell: Cell, metric: str) -> dict[int, float]:
-    if metric.startswith(EPOCH):
-        level = float(metric.removeprefix(EPOCH))
-        epochs = {result.spec.seed: time_to_fit(result, level).epoch for result in cell.done}
-        return {seed: epoch for seed, epoch in epochs.items() if epoch is not None}
-    if metric == "test error":
-        return {seed: 1 - value for seed, value in cell.values("ACC").items()}
-    name, after, task = metric.partition(" after ")
-    if not after:
-        return cell.values(metric)
-    return {result.spec.seed: CURVES[name](result.accuracy)[int(task) - 1] for result in cell.done}
-
-
-def _mean(values: Sequence[float], unit: float = 100) -> SimpleNamespace:
-    values = [unit * value for value in values]
+def _mean(values: Sequence[float], times: float) -> SimpleNamespace:
+    values = [times * value for value in values]
     (mean, sd), (low, high) = mean_sd(values), t_interval(values)
     return SimpleNamespace(mean=mean, sd=sd, low=low, high=high, n=len(values))
 
@@ -225,7 +209,7 @@ def _fits(cell: Cell, where: Mapping[str, Any]) -> bool:
 def _is(setting: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return all(text in setting for text in wanted)
-    return str(setting).startswith(wanted) if isinstance(wanted, str) and wanted else setting == wanted
+    return wanted in str(setting) if isinstance(wanted, str) and wanted else setting == wanted
 
 
 @cache
