@@ -225,3 +225,17 @@ def test_epochs_errors_and_cells_told_apart_by_several_settings(tmp_path):
     assert found(tmp_path, {**query, "where": random, "metric": "1 - ACC", "times": 100}).mean == 75
     less = found(tmp_path, {"store": ".", "minus": ["naive", "naive"], "metric": "ACC", "wheres": [true, random]})
     assert (less.mean, less.n) == (50, 3)
+
+
+def test_runs_that_diverged_count_in_a_difference_as_they_do_in_tables(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    for seed in range(3):
+        for strategy, kept in (("naive", 0.5), ("nvrm:variability=0.1", 0.75)):
+            spec = RunSpec(**{**vars(SPEC), "strategy": strategy, "seed": seed})
+            broken = seed == 2 and strategy != "naive"
+            store.save(RunResult(spec, "diverged" if broken else "done", () if broken else ((kept,),)))
+    query = {"store": ".", "minus": ["nvrm:variability=0.1", "naive"], "metric": "ACC"}
+    more = found(tmp_path, query)
+    assert more.n == 3 and more.mean == pytest.approx((25 + 25 - 50) / 3)
+    assert found(tmp_path, {"store": ".", "cell": "nvrm:variability=0.1", "metric": "ACC"}).n == 2

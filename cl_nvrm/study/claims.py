@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cl_nvrm.analysis.comparisons import Cell, cells
+from cl_nvrm.analysis.metrics import WORST
 from cl_nvrm.analysis.stats import compare, mean_sd, t_interval
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult
@@ -154,10 +155,15 @@ def found(folder: Path, query: Mapping[str, Any]) -> Any:
     times = query.get("times", 100)
     if len(values) == 1:
         return _mean(list(values[0].values()), times)
-    compared = compare(*values)
+    compared = compare(*(_with_diverged(*each) for each in zip(shown, metrics, values, strict=True)))
     if compared is None:
         raise UserError(f"{' and '.join(names)} have no {' and '.join(dict.fromkeys(metrics))} of common seeds")
     return SimpleNamespace(**vars(_mean(list(compared.values.values()), times)), p=compared.p)
+
+
+def _with_diverged(cell: Cell, metric: str, values: Mapping[int, float]) -> dict[int, float]:
+    """The values of a cell as tables compare them: the worst there is for runs that diverged."""
+    return dict(values) | ({} if metric not in WORST else {r.spec.seed: WORST[metric] for r in cell.diverged})
 
 
 def _number(value: Any, query: Mapping[str, Any]) -> Any:
