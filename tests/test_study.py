@@ -20,6 +20,7 @@ PARTS = [
     for scale in SCALES
     for number, part in enumerate(study.parts.get(scale, ()))
     if scale != "paper" or number == 0  # the others differ in their data set, rate or network
+    if "--frontier" not in part.words  # whose settings are known once the runs of another part are
 ]
 
 
@@ -28,6 +29,21 @@ def test_every_part_can_be_planned(part):
     arguments = parse([*part.words, "--data", "digits"])
     planned = plan(arguments, lambda _: None)
     assert len(planned.specs) == len({spec.id for spec in planned.specs}) > 0
+
+
+def test_parts_choose_from_the_runs_of_a_part_before_them():
+    every = [
+        (parts, number) for study in STUDIES.values() for parts in study.parts.values() for number in range(len(parts))
+    ]
+    choosing = [(parts, number) for parts, number in every if "--frontier" in parts[number].words]
+    assert len(choosing) == 12
+    for parts, number in choosing:
+        words = parts[number].words
+        before = [part.panel for part in parts[:number]]
+        assert words[words.index("--frontier") + 1] in before and parse(words).frontier
+        seeds = [(parse(part.words).seed, parse(part.words).trials) for part in parts[: number + 1]]
+        used = [seed for first, count in seeds for seed in range(first, first + count)]
+        assert len(set(used)) == len(used), "no seed in two stages"
 
 
 def test_a_study_draws_from_the_store_what_it_has_trained(tmp_path, capsys, monkeypatch):
