@@ -30,8 +30,11 @@ def commands_of(text):
 COMMANDS = list(dict.fromkeys(command for page in COMMAND_PAGES for command in commands_of(TEXTS[page])))
 OTHERS = [command for command in COMMANDS if not command.startswith("python -m cl_nvrm.run")]
 RUNS = [
-    command for command in COMMANDS if command not in OTHERS and "--scheduler" not in command
-]  # one with a scheduler needs a cluster: tests/test_cluster.py
+    command
+    for command in COMMANDS
+    # One with a scheduler needs a cluster, tests/test_cluster.py; --frontier the runs of another, tests/test_choice.py
+    if command not in OTHERS and "--scheduler" not in command and "--frontier" not in command
+]
 # The same commands on less work: later flags win.
 SMALL = {
     "permuted-mnist": ["--benchmark", "permuted-mnist:subset=512,width=16,tasks=2"],
