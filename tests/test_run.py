@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from cl_nvrm.spec import RunSpec
+from cl_nvrm.sweep.claim import claim
+from cl_nvrm.sweep.store import Store
 
 TOY = ("--benchmark", "toy", "--jobs", 1)
 
@@ -105,20 +107,39 @@ def test_quiet_says_nothing_on_stderr(cli):
 
 def test_a_dry_run_shows_the_runs_and_writes_nothing(cli, tmp_path):
     code, out, _ = cli(*TOY, "--strategy", "ewc", "--trials", 3, "--dry-run")
-    *runs, total = out.splitlines()
+    *runs, total, worker = out.splitlines()
     assert code == 0 and len(runs) == 3 and all("to do, about" in line for line in runs)
     assert total.startswith("3 of 3 runs to do, about")
+    assert re.fullmatch(r"a worker process takes about [0-9]\.[0-9] GB, and about \d+ s for the longest run", worker)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_knows_what_is_stored_and_estimates_from_it(cli, cli_json, tmp_path):
     stored = Path(cli_json("--strategy", "ewc", "--no-plots")["store"])
     (file,) = (tmp_path / stored).glob("*.json")
-    file.write_text(re.sub(r'"train_seconds": [\d.]+', '"train_seconds": 4000.0', file.read_text()))
+    text = re.sub(r'"train_seconds": [\d.]+', '"train_seconds": 4000.0', file.read_text())
+    file.write_text(re.sub(r'"peak_bytes": \d+', '"peak_bytes": 123400000000', text))
     code, out, _ = cli(*TOY, "--strategy", "ewc:lambda=1|100", "--lr", "0.003", "--dry-run")
     lines = out.splitlines()
     assert code == 0 and "to do, about 67 min" in lines[0] and "  stored  " in lines[1]
     assert lines[2].startswith("1 of 2 runs to do, about 67 min")
+    assert lines[3] == "a worker process takes about 123.4 GB, and about 67 min for the longest run"
+    assert len(cli(*TOY, "--strategy", "ewc", "--dry-run")[1].splitlines()) == 2  # nothing to do takes nothing
+
+
+def test_no_wait_leaves_a_run_to_the_command_that_is_at_it(cli, toy_spec, tmp_path, monkeypatch):
+    flags = (*TOY, "--trials", 2, "--jobs", 1, "--no-plots", "--no-wait", "--out", "runs")
+    first, second = (line.split()[0] for line in cli(*flags, "--dry-run")[1].splitlines()[:2])
+    store = Store(tmp_path / "runs")
+    with claim(store.claim_path(first), wait=False):
+        code, out, err = cli(*flags)
+        assert code == 0 and not out and "1 run under way in other commands" in err
+        assert (store.get(first), store.get(second).status) == (None, "done")
+        code, out, err = cli(*flags, "--format", "json")
+        assert code == 0 and [run["id"] for run in json.loads(out)["runs"]] == [second]
+    code, out, err = cli(*flags)  # the other one was killed
+    assert code == 0 and "mean accuracy" in out and store.get(first).status == "done"
+    assert cli(*flags, "--tune", 2)[0] == 2
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from cl_nvrm.sweep.claim import claim
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.sweep.sweep import Workers, sweep
 
@@ -24,8 +25,9 @@ def leftovers(folder):
 
 
 @pytest.mark.slow
-def test_two_sweeps_on_one_store_share_the_work_and_do_nothing_twice(tmp_path):
-    both = [subprocess.Popen(COMMAND, cwd=tmp_path) for _ in range(2)]
+@pytest.mark.parametrize("flags", [(), ("--no-wait",)])
+def test_two_sweeps_on_one_store_share_the_work_and_do_nothing_twice(tmp_path, flags):
+    both = [subprocess.Popen((*COMMAND, *flags), cwd=tmp_path) for _ in range(2)]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
     seen = events(tmp_path / "runs")
     assert len(seen) == 4
@@ -46,6 +48,23 @@ def test_workers_that_lost_their_master_do_not_get_in_the_way(tmp_path):
     seen = events(folder)
     assert len(seen) == 4 and all(kinds.count("done") == 1 for kinds in seen.values()), seen
     assert not leftovers(folder)
+
+
+def test_a_run_that_another_sweep_ends_in_the_meantime_is_taken_from_the_store(toy_spec, tmp_path):
+    ours, theirs = (toy_spec("naive", seed=seed) for seed in (0, 1))
+    store, other = Store(tmp_path / "a"), Store(tmp_path / "b")
+    for each in (store, other):
+        each.prepare()
+    (ended,) = sweep([theirs], other, Workers(jobs=1))
+    with claim(store.claim_path(theirs.id), wait=False):
+        done = []
+
+        def then(result):
+            done.append(result.id)
+            store.save(ended)
+
+        results = sweep([ours, theirs], store, Workers(jobs=1), wait=False, on_result=then)
+    assert [result.id for result in results] == done == [ours.id, theirs.id]
 
 
 def test_the_log_says_what_each_task_came_to(toy_spec, tmp_path):

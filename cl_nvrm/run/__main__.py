@@ -40,7 +40,11 @@ def _run(arguments: Arguments) -> int:
         _dry_run(arguments, planned, store)
         return 0
     results, names = carry_out(arguments, planned, stderr)
-    _show(arguments, planned, results, names, store)
+    elsewhere = len(set(planned.specs)) - len(results)
+    if elsewhere:
+        note(f"{counted(elsewhere, 'run')} under way in other commands; whichever ends last shows the results of all")
+    if not elsewhere or arguments.format == "json":
+        _show(arguments, planned, results, names, store)
     return outcome(results)
 
 
@@ -70,6 +74,9 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
         else ""
     )
     print(f"{len(to_do)} of {counted(len(planned.specs), 'run')} to do, {total} with {at_once}{tuning}")
+    if peak := estimate.peak_bytes(to_do, list(stored.values())):
+        longest = terminal.duration(max(about.values()))
+        print(f"a worker process takes about {peak / 1e9:.1f} GB, and {longest} for the longest run")
 
 
 def _show(arguments: Arguments, planned: Plan, results: list[RunResult], names: CellNames, store: Store) -> None:

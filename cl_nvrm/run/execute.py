@@ -120,6 +120,7 @@ def _sweep(
             workers,
             fresh=arguments.fresh,
             keep_weights=keep_weights,
+            wait=arguments.wait,
             on_result=done,
             on_progress=progress.part,
         )

@@ -56,6 +56,7 @@ class Arguments:
     out: Path
     keep_weights: bool
     track: list[str]
+    wait: bool
     fresh: bool
     dry_run: bool
     plots: bool
@@ -93,6 +94,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         if values[name] is not None and not values["tune"]:
             raise UserError(f"--{name.replace('_', '-')} is for --tune; write that, too, or neither")
         values[name] = values[name] or default
+    if values["tune"] and not values["wait"]:
+        raise UserError("--no-wait is not for --tune: a search goes on from the results of all its runs")
     if values["epochs"] and values["iterations"]:
         raise UserError("--epochs and --iterations both say how long a task is trained; write one of them")
     return Arguments(**values, flags=_bare_flags(rest))
@@ -192,6 +195,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", "worker processes; auto: one a processor, at most one a run", type=_jobs, default="auto")
     add("--backend", "where they run", choices=["loky", "dask", "ray"], default="loky")
     add("--scheduler", "address of the Dask scheduler or the Ray head", metavar="ADDRESS")
+    add(
+        "--no-wait",
+        "leave runs that another command is at to that command, as the tasks of a job array do",
+        dest="wait",
+        action="store_false",
+    )
     add("--out", "folder of the results", type=Path, default=Path("reports/runs"), metavar="DIR")
     add("--keep-weights", "keep each run's final weights beside its result", action="store_true")
     add("--track", "hand finished runs on; repeat for more", choices=TRACKERS, action="append")

@@ -13,6 +13,7 @@ import torch
 
 from cl_nvrm.benchmark import Benchmark, TaskData
 from cl_nvrm.spec import RunResult, RunSpec, grammar
+from cl_nvrm.training import provenance
 from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
 from cl_nvrm.training.evaluate import accuracy_on
 from cl_nvrm.training.loop import Strategy
@@ -42,6 +43,19 @@ def seconds(
             except Exception:  # a run that cannot be trained will say so itself
                 about[_like(spec)] = math.nan
     return {spec.id: about[_like(spec)] for spec in specs}
+
+
+def peak_bytes(specs: Sequence[RunSpec], stored: Sequence[RunResult]) -> int | None:
+    """Return about how much memory a process needs that trains such runs one after the other; None if unknown.
+
+    It is the most that stored runs like them took and, if some had to be measured, that this process took for that.
+    """
+    wanted = {_like(spec) for spec in specs}
+    alike = [result for result in stored if result.status == "done" and _like(result.spec) in wanted]
+    peaks = [result.provenance.get("peak_bytes") or 0 for result in alike]
+    if wanted - {_like(result.spec) for result in alike}:
+        peaks.append(provenance.peak_bytes() or 0)
+    return max(peaks, default=0) or None
 
 
 def measure(spec: RunSpec, data_dir: Path | None, device: str, threads: int | None) -> float:

@@ -67,6 +67,7 @@ def sweep(
     *,
     fresh: bool = False,
     keep_weights: bool = False,
+    wait: bool = True,
     on_result: Callable[[RunResult], None] = lambda _: None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[RunResult]:
@@ -75,9 +76,10 @@ def sweep(
     Each result is stored by the process that computed it, the moment it is there, and each run's state after each task
     until then; so a sweep that was killed goes on from its last tasks. Where a worker does not see the store's folder
     (another machine's disk), this process stores the result. A run that another sweep is at, on the same store, is left
-    to the end and then taken from the store. A run that diverges or fails does not stop the others; a failed one is not
-    stored, so the next sweep tries it again. With ``keep_weights``, a run is not done without a file of its final
-    weights. ``on_progress`` hears the share of the present run that is done, where one process does all.
+    to the end and then taken from the store, or, if ``wait`` is false and it is still under way, left out. A run that
+    diverges or fails does not stop the others; a failed one is not stored, so the next sweep tries it again. With
+    ``keep_weights``, a run is not done without a file of its final weights. ``on_progress`` hears the share of the
+    present run that is done, where one process does all.
     """
     specs = list(specs)
     store.clean()
@@ -98,20 +100,28 @@ def sweep(
     # Ray's joblib backend hands results over at the end only; its workers store them as they come, like all others.
     results_as = "list" if workers.backend == "ray" else "generator_unordered"
     with _engine(workers), _workers_alive():
-        for wait in (False, True):
-            calls = [joblib.delayed(job)(group, wait=wait) for group in groups]
-            groups = []
-            for group, found in joblib.Parallel(n_jobs=jobs, return_as=results_as)(calls) if calls else ():
+        patient = False
+        while groups:
+            calls = [joblib.delayed(job)(group, wait=patient) for group in groups]
+            elsewhere = []
+            for group, found in joblib.Parallel(n_jobs=jobs, return_as=results_as)(calls):
                 if found is None:
-                    groups.append(group)
+                    elsewhere.append(group)
                 for result in found or ():
                     if result.status != "failed" and store.get(result.id) != result:
                         with claim(store.claim_path(result.id), wait=True):
                             store.save(result)
                     results[result.id] = result
                     on_result(result)
+            if not wait and len(elsewhere) == len(groups):
+                break
+            groups, patient = elsewhere, wait
     store.clean()
-    return [results[spec.id] for spec in specs]
+    for spec in (spec for group in groups for spec in group):
+        if ended := store.find(spec.id, keep_weights):  # just now, by another command
+            results[spec.id] = ended
+            on_result(ended)
+    return [results[spec.id] for spec in specs if spec.id in results]
 
 
 @contextmanager

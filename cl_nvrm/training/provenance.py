@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import sys
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -22,6 +23,16 @@ def provenance() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         **_commit(),
     }
+
+
+def peak_bytes() -> int | None:
+    """Return the most memory this process has had so far, in bytes; None where the system does not tell."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # not on this system
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _commit() -> dict[str, Any]:

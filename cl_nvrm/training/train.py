@@ -21,7 +21,7 @@ from cl_nvrm.training.checkpoint import Checkpoint
 from cl_nvrm.training.device import device_name
 from cl_nvrm.training.evaluate import accuracy_on
 from cl_nvrm.training.loop import Strategy
-from cl_nvrm.training.provenance import provenance
+from cl_nvrm.training.provenance import peak_bytes, provenance
 from cl_nvrm.training.record import Curves, LossRecord, Trace
 from cl_nvrm.training.weights import fingerprint
 
@@ -164,6 +164,7 @@ def result_of(
             **provenance(),
             "weights_sha256": fingerprint(model),
             "gradient_passes": history.gradient_passes,
+            "peak_bytes": peak_bytes(),
             **circumstances,
         },
         train_seconds=round(history.train_seconds, 3),
