@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 
+from cl_nvrm import cite
 from cl_nvrm.errors import UserError, exit_code
 
 VERBS = {
@@ -35,6 +36,9 @@ def main() -> int:
 
 
 def _help(verb: str) -> int:
+    if verb == "--version":
+        print(f"cl_nvrm {cite.version()}\n\n{cite.bibtex()}")
+        return 0
     if verb not in ("-h", "--help"):
         raise UserError(f"{f'no verb {verb!r}' if verb else 'no verb'}; write cl-nvrm {' or '.join(VERBS)} --help")
     print("usage: cl-nvrm VERB …, or python -m cl_nvrm.VERB …\n")

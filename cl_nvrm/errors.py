@@ -56,8 +56,20 @@ class Stopped(BaseException):
     """SIGTERM or SIGHUP arrived."""
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from cl_nvrm import cite
+
+        print(f"cl_nvrm {cite.version()}\n\n{cite.bibtex()}")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser of flags that raises UserError instead of printing several lines and leaving."""
+    """A parser of flags that raises UserError instead of printing several lines and leaving, with ``--version``."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument("--version", action=_Version, nargs=0, help="show the version and how to cite it, and exit")
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the command line."""

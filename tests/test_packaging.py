@@ -1,9 +1,12 @@
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from cl_nvrm import cite
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -25,6 +28,15 @@ def test_torch_and_torchvision_cannot_be_a_mismatched_pair():
     bounds = {d.split(">=")[0]: d.split(">=")[1] for d in PROJECT["project"]["dependencies"] if d.startswith("torch")}
     assert tuple(map(int, bounds["torch"].split("."))) > (2, 13)
     assert "torchvision" in bounds
+
+
+def test_there_is_one_version_and_one_way_to_cite(monkeypatch):
+    latest = PROJECT["project"]["version"]
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == latest
+    assert re.search(r"^version: (\S+)", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1] == latest
+    monkeypatch.setattr(cite, "version", lambda: latest)
+    software = cite.bibtex().split("\n\n")[0]
+    assert f"```bibtex\n{software}\n```" in (ROOT / "README.md").read_text()
 
 
 def test_the_top_level_is_the_agreed_one():

@@ -4,11 +4,15 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import version
 
 import pytest
 
+from cl_nvrm import cite
 from cl_nvrm.__main__ import VERBS
+from cl_nvrm.__main__ import main as cl_nvrm_main
 from cl_nvrm.errors import MissingData, Stopped, UserError, exit_code
 
 
@@ -50,6 +54,15 @@ def test_a_verb_may_be_called_from_a_thread_that_hears_no_signals():
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_every_verb_says_which_version_it_is_and_how_to_cite_it(verb, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cl-nvrm", *([verb] if verb else []), "--version"])
+    with suppress(SystemExit):
+        assert cl_nvrm_main() == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"cl_nvrm {version('cl_nvrm')}\n") and cite.bibtex() in out
 
 
 @pytest.mark.parametrize("verb", VERBS)
