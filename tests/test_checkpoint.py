@@ -27,8 +27,8 @@ def stopping_after(tasks):
 
 
 def measured(result):
-    """All of a result but what a clock said."""
-    about = {k: v for k, v in result.provenance.items() if k not in ("commit", "dirty")}
+    """All of a result but what a clock said, and how large the process was."""
+    about = {k: v for k, v in result.provenance.items() if k not in ("commit", "dirty", "peak_bytes")}
     return replace(result, train_seconds=0.0, eval_seconds=0.0, provenance=about)
 
 
