@@ -25,6 +25,8 @@ for _name in ("strategies", "benchmarks"):
     _spec.submodule_search_locations = [str(Path(place, _name)) for place in __path__]
     globals()[_name] = sys.modules[_spec.name] = module_from_spec(_spec)
 
+from cl_nvrm.deferred import defer  # noqa: E402  # after what makes this the package it must be
+
 # Avalanche and others write to the user's home as soon as they are imported; in containers there may be none.
 if not os.access(os.path.expanduser("~"), os.W_OK | os.X_OK):  # noqa: PTH111
     _home = Path(gettempdir(), f"cl_nvrm-{os.getuid() if hasattr(os, 'getuid') else 'home'}")
@@ -34,6 +36,12 @@ if not os.access(os.path.expanduser("~"), os.W_OK | os.X_OK):  # noqa: PTH111
 # MKL's matrix products then give the same bits on any number of threads, and on four of them take a quarter less time.
 # It has to be said before the first one; a user's own setting stays.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
+# Avalanche imports much that nobody here uses, and much of that is heavy.
+defer()
+
+# Avalanche brings much that is heavy, and that nobody here uses.
+defer()
 
 # Said at every import of Avalanche, about solvers that only GEM needs.
 warnings.filterwarnings("ignore", message="no QP solver found", category=UserWarning)

@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 
 from cl_nvrm import cite
-from cl_nvrm.errors import UserError, exit_code
+from cl_nvrm.errors import UserError, exit_code, leave
 
 VERBS = {
     "run": "cl_nvrm.run",
@@ -49,4 +49,4 @@ def _help(verb: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from cl_nvrm.benchmark import Benchmark
-from cl_nvrm.errors import Diverged, Parser, UserError, exit_code, note, number
+from cl_nvrm.errors import Diverged, Parser, UserError, exit_code, leave, note, number
 from cl_nvrm.noise import law
 from cl_nvrm.plugins.fisher import Kind, diagonal_fisher
 from cl_nvrm.run.flags import Arguments, parse
@@ -170,4 +170,4 @@ def _layers_table(rows: Sequence[Layer], arguments: argparse.Namespace) -> Table
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

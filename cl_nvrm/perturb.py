@@ -6,13 +6,12 @@
 import argparse
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cl_nvrm.errors import Parser, UserError, exit_code
+from cl_nvrm.errors import Parser, UserError, exit_code, leave
 
 if TYPE_CHECKING:
     from cl_nvrm.noise import Perturbation, weight_noise
@@ -118,4 +117,4 @@ def _ask_all(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -145,7 +145,7 @@ def test_no_wait_leaves_a_run_to_the_command_that_is_at_it(cli, toy_spec, tmp_pa
 @pytest.fixture
 def on_a_clock(monkeypatch, toy_spec):
     """Estimate a run on a clock that only steps, tasks and evaluated images move on; say how many steps it took."""
-    from cl_nvrm.sweep import estimate
+    from cl_nvrm.sweep import steps
     from cl_nvrm.training.build import build_benchmark
     from cl_nvrm.training.loop import Strategy
 
@@ -161,10 +161,10 @@ def on_a_clock(monkeypatch, toy_spec):
         def evaluate(_, test):
             now[0] += a_test * len(test) / images
 
-        monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+        monkeypatch.setattr(steps.time, "perf_counter", lambda: now[0])
         monkeypatch.setattr(Strategy, "train", train)
-        monkeypatch.setattr(estimate, "accuracy_on", evaluate)
-        return estimate.measure(spec, None, "cpu", 1), sum(trained)
+        monkeypatch.setattr(steps, "accuracy_on", evaluate)
+        return steps.measure(spec, None, "cpu", 1), sum(trained)
 
     return measure
 

@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 
 from cl_nvrm.benchmark import Recipe, TaskData
+from cl_nvrm.continual.growing import Growing
 from cl_nvrm.continual.pixels import prepared, turned
-from cl_nvrm.continual.scenarios import Growing, in_scenario
+from cl_nvrm.continual.scenarios import in_scenario
 from cl_nvrm.data.images import Images, RawImages
 from cl_nvrm.errors import UserError
 from cl_nvrm.models.mlp import MLP

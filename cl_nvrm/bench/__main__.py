@@ -1,14 +1,13 @@
 """The command line of the bench."""
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_nvrm.errors import Parser, exit_code, note
+from cl_nvrm.errors import Parser, exit_code, leave, note
 
 if TYPE_CHECKING:
     from cl_nvrm.bench.timing import Row
@@ -78,4 +77,4 @@ def _show(rows: "list[Row]") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

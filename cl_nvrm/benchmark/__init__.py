@@ -1,6 +1,8 @@
 """What a benchmark returns: a sequence of tasks, with model and recipe."""
 
-from cl_nvrm.benchmark.definition import Benchmark, Recipe, TaskAware, Watched
+from typing import TYPE_CHECKING, Any
+
+from cl_nvrm.benchmark.definition import Benchmark, Recipe, Watched
 from cl_nvrm.benchmark.tasks import (
     Augment,
     Batch,
@@ -12,6 +14,9 @@ from cl_nvrm.benchmark.tasks import (
     sampled_batches,
     task_data,
 )
+
+if TYPE_CHECKING:
+    from cl_nvrm.benchmark.task_aware import TaskAware
 
 __all__ = [
     "Augment",
@@ -28,3 +33,12 @@ __all__ = [
     "sampled_batches",
     "task_data",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Avalanche when it is asked for."""
+    if name == "TaskAware":
+        from cl_nvrm.benchmark.task_aware import TaskAware
+
+        return TaskAware
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

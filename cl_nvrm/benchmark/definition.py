@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from avalanche.benchmarks import CLScenario, benchmark_from_datasets, with_classes_timeline, with_task_labels
-from avalanche.benchmarks.utils.classification_dataset import _make_taskaware_classification_dataset
-from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from cl_nvrm.benchmark.tasks import TaskData
+
+if TYPE_CHECKING:
+    from avalanche.benchmarks import CLScenario
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,11 @@ class Benchmark:
                 if len(task) == 0:
                     raise ValueError(f"task {number} has no {what} samples")
 
-    def streams(self) -> CLScenario:
+    def streams(self) -> "CLScenario":
         """Build the Avalanche scenario, with task labels and the classes of each experience."""
+        # Imported here: what a benchmark is made of can be looked at without Avalanche.
+        from avalanche.benchmarks import benchmark_from_datasets, with_classes_timeline, with_task_labels
+        from avalanche.benchmarks.utils.classification_dataset import _make_taskaware_classification_dataset
 
         def wrapped(tasks: Sequence[TaskData]) -> list[Any]:
             return [
@@ -97,26 +100,3 @@ class Benchmark:
 
         scenario = benchmark_from_datasets(train=wrapped(self.train), test=wrapped(self.test))
         return with_classes_timeline(with_task_labels(scenario))
-
-
-class TaskAware(MultiTaskModule):
-    """Shows Avalanche a network whose ``forward`` takes task labels, too; heads of other tasks freeze.
-
-    The wrapped network has ``heads``, a ModuleList with one head a task label.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.heads: list[nn.Module] = list(network.heads)  # type: ignore[arg-type]
-
-    def adaptation(self, experience: Any) -> None:
-        """Before training on a task, let only its own head (and the shared layers) learn."""
-        if self.training:
-            for label, head in enumerate(self.heads):
-                head.requires_grad_(label in experience.task_labels)
-
-    def forward(self, x: Tensor, task_labels: Tensor | int) -> Tensor:
-        """Return the logits of each sample's own head."""
-        logits: Tensor = self.network(x, task_labels)
-        return logits

@@ -9,7 +9,6 @@ it; its name is in every result.
 import math
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
@@ -22,6 +21,8 @@ _CHUNK = 5_000
 
 def make() -> RawImages:
     """Draw the images; about two seconds."""
+    from sklearn.datasets import load_digits  # heavy, and not needed where the images have been drawn before
+
     scans = load_digits()
     images = torch.tensor(scans.images, dtype=torch.float32)[:, None] * (255 / 16)
     labels = torch.tensor(scans.target).long()

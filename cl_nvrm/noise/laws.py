@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise.kernels import draws
 
 Scale = Literal["raw", "matched"]
 Law = Literal["gaussian", "laplace", "uniform"]
@@ -38,7 +37,7 @@ class Gaussian:
     """N(0, 1); the raw and the matched scale are the same."""
 
     scale: Scale = "raw"
-    kernel: ClassVar[int] = draws.LAWS.index(draws.gaussian)
+    kernel: ClassVar[int] = 0  # its place in kernels.draws.LAWS, not looked up there: that imports numba
 
     @property
     def factor(self) -> float:
@@ -60,7 +59,7 @@ class Laplace:
     """Laplace(0, 1), variance 2; matched: Laplace(0, 1/√2), variance 1."""
 
     scale: Scale = "raw"
-    kernel: ClassVar[int] = draws.LAWS.index(draws.laplace)
+    kernel: ClassVar[int] = 1
 
     @property
     def factor(self) -> float:
@@ -84,7 +83,7 @@ class Uniform:
     """U(-1, 1), variance 1/3; matched: U(-√3, √3), variance 1."""
 
     scale: Scale = "raw"
-    kernel: ClassVar[int] = draws.LAWS.index(draws.uniform)
+    kernel: ClassVar[int] = 2
 
     @property
     def factor(self) -> float:

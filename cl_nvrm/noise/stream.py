@@ -1,11 +1,11 @@
 """Streams of random draws: one seed, one sequence, whatever the number of threads."""
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cl_nvrm.noise.kernels import draws
 from cl_nvrm.noise.laws import Noise
 
 Seed = int | tuple[int, ...]  # several: one for each trial of a stack
@@ -20,18 +20,25 @@ class Stream:
 
     def __init__(self, seed: Seed = 0) -> None:
         seeds = seed if isinstance(seed, tuple) else (seed,)
-        # Seeds 0, 1, 2, … become keys that lie anywhere in 2⁶⁴, so that no stream runs into another one's numbers.
-        self._keys = [draws.key(seed) for seed in seeds]
         self._seeds = seeds
         self._stacked = isinstance(seed, tuple)
         self._position = 0
         self._generators: dict[torch.device, list[torch.Generator]] = {}
+
+    @cached_property
+    def _keys(self) -> list[int]:
+        """Where seeds 0, 1, 2, … lie anywhere in 2⁶⁴, so that no stream runs into another one's numbers."""
+        from cl_nvrm.noise.kernels import draws  # imports numba, which only drawing needs
+
+        return [draws.key(seed) for seed in self._seeds]
 
     def add_noise(self, out: Tensor, clean: Tensor, noise: Noise, scale: float | Tensor) -> None:
         """Write ``clean`` + ``scale`` · draws into ``out``: contiguous, on the CPU, of one shape and floating type.
 
         With several seeds the leading axis of the tensors is the trial, and ``scale`` may have an entry for each.
         """
+        from cl_nvrm.noise.kernels import draws
+
         outs, cleans = (out.unbind(), clean.unbind()) if self._stacked else ((out,), (clean,))
         scales = scale.expand(len(outs)).tolist() if isinstance(scale, Tensor) else [scale] * len(outs)
         kernel = getattr(noise, "kernel", None)

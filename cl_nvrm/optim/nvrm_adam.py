@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from torch.optim import Adam
-
 from cl_nvrm.optim.nvrm import NVRM
+from cl_nvrm.optim.plain import Adam
 
 
 class NVRMAdam(NVRM):

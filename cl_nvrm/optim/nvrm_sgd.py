@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from torch.optim import SGD
-
 from cl_nvrm.optim.nvrm import NVRM
+from cl_nvrm.optim.plain import SGD
 
 
 class NVRMSGD(NVRM):

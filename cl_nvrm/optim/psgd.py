@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.optim import SGD
 
+from cl_nvrm.optim.plain import SGD
 from cl_nvrm.optim.wrapper import Closure, Wrapper
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from cl_nvrm.noise import Noise, Perturbation, Stream
+from cl_nvrm.optim.plain import Optimizer
 
 Closure = Callable[[], Any]
 

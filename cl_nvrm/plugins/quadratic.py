@@ -18,7 +18,6 @@ from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
 from cl_nvrm.errors import UserError
-from cl_nvrm.noise.kernels import penalty
 from cl_nvrm.plugins.gradients import add_kept, keep
 from cl_nvrm.plugins.trials import PerTrial, plain, rows, trials_of
 
@@ -125,6 +124,8 @@ class QuadraticPenalty(SupervisedPlugin):
             out = self._pull.get(name)
             if out is None or out.shape != parameter.shape:
                 out = self._pull[name] = torch.empty_like(parameter)
+            from cl_nvrm.noise.kernels import penalty  # imports numba, which the first task does not need
+
             if penalty.fits(out, parameter, anchor, importance):
                 parts = zip(*(rows(t.data, self.trials) for t in (out, parameter, anchor, importance)), strict=True)
                 value = value + torch.tensor([penalty.pull(o, w, a, f, 2 * self.strength) for o, w, a, f in parts])

@@ -1,10 +1,9 @@
 """The command line of the report."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_nvrm.errors import Parser, UserError, exit_code, note, number
+from cl_nvrm.errors import Parser, UserError, exit_code, leave, note, number
 from cl_nvrm.spec import RunResult
 from cl_nvrm.sweep.store import Store
 
@@ -77,4 +76,4 @@ def write(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

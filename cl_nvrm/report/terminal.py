@@ -1,6 +1,5 @@
 """The terminal: tables for people, one JSON object for programs."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -53,15 +52,6 @@ def _turned(table: tables.Table) -> tables.Table:
         for number, heading in enumerate(table.header[1:], 1)
     )
     return replace(table, header=header, rows=rows)
-
-
-def duration(seconds: float) -> str:
-    """Write about how long something takes; NaN if that is not known."""
-    if math.isnan(seconds):
-        return "time unknown"
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 def write(

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_nvrm.errors import Parser, UserError, exit_code, number
+from cl_nvrm.errors import Parser, UserError, exit_code, leave, number
 
 if TYPE_CHECKING:
     from cl_nvrm.reproduce.conduct import Planned
@@ -120,7 +119,6 @@ def _flag(name: str, value: str) -> tuple[str, str]:
 
 def _tell(name: str, planned: "Planned") -> None:
     """Print how long each row takes, one run after the other."""
-    from cl_nvrm.report.terminal import duration
     from cl_nvrm.run.execute import workers_of
     from cl_nvrm.sweep import estimate
     from cl_nvrm.sweep.store import Store
@@ -132,9 +130,9 @@ def _tell(name: str, planned: "Planned") -> None:
     print(f"{name}:")
     for row, specs in planned.specs.items():
         left = [seconds[spec.id] for spec in specs if spec.id in seconds]
-        state = f"{len(left)} of {len(specs)} to do, {duration(sum(left))}" if left else "stored"
+        state = f"{len(left)} of {len(specs)} to do, {estimate.duration(sum(left))}" if left else "stored"
         print(f"  {row:32}{state}")
-    total = duration(sum(seconds.values()) / max(1, jobs))
+    total = estimate.duration(sum(seconds.values()) / max(1, jobs))
     print(f"  {len(to_do)} of {len(planned.plan.specs)} runs to do, {total} with {jobs} at once")
 
 
@@ -173,4 +171,4 @@ def _show(found: "Outcome", written: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

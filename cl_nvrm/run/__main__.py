@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from cl_nvrm.errors import UserError, counted, exit_code, note
+from cl_nvrm import deferred
+from cl_nvrm.errors import UserError, counted, exit_code, leave, note
 from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, workers_of
 from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import Plan, plan
@@ -32,7 +33,8 @@ def _run(arguments: Arguments) -> int:
         return 0
 
     stderr = Console(stderr=True)
-    planned = plan(arguments, note)
+    with deferred.garbage():
+        planned = plan(arguments, note)
     if not arguments.quiet:
         stderr.print(planned.about, soft_wrap=True, highlight=False, markup=False)
     store = Store(arguments.out)
@@ -50,7 +52,6 @@ def _run(arguments: Arguments) -> int:
 
 def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     """Print every run with its state and about how long it takes."""
-    from cl_nvrm.report import terminal
     from cl_nvrm.sweep import estimate
 
     stored = {r.id: r for r in store.results() if store.complete(r.id, arguments.keep_weights)}
@@ -60,12 +61,12 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     jobs, threads = workers.for_runs(len(to_do))
     about = estimate.seconds(to_do, list(stored.values()), arguments.data_dir, planned.device, threads)
     for spec in planned.specs:
-        state = f"to do, {terminal.duration(about[spec.id])}" if spec.id in about else "stored"
+        state = f"to do, {estimate.duration(about[spec.id])}" if spec.id in about else "stored"
         if arguments.tune:
-            state = f"to be tuned, {terminal.duration(about.get(spec.id, math.nan))}"
+            state = f"to be tuned, {estimate.duration(about.get(spec.id, math.nan))}"
         print(f"{spec.id}  {state}  seed {spec.seed}  lr {spec.lr:g}  {spec.strategy}")
     at_once = f"{jobs} at once" if jobs > 0 else "on the cluster, one at a time"
-    total = terminal.duration(sum(about.values()) / max(1, jobs))
+    total = estimate.duration(sum(about.values()) / max(1, jobs))
     tasks = min(arguments.tune_tasks, planned.tasks)
     tuning = (
         f"; before that, {counted(arguments.tune, 'trial')} on {counted(tasks, 'task')} a strategy and search "
@@ -75,7 +76,7 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
     )
     print(f"{len(to_do)} of {counted(len(planned.specs), 'run')} to do, {total} with {at_once}{tuning}")
     if peak := estimate.peak_bytes(to_do, list(stored.values())):
-        longest = terminal.duration(max(about.values()))
+        longest = estimate.duration(max(about.values()))
         print(f"a worker process takes about {peak / 1e9:.1f} GB, and {longest} for the longest run")
 
 
@@ -126,4 +127,4 @@ def _list(kind: str, *, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

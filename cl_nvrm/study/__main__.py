@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cl_nvrm.errors import Parser, UserError, exit_code
+from cl_nvrm.errors import Parser, UserError, exit_code, leave
 from cl_nvrm.study.definitions import SCALES, Study
 from cl_nvrm.study.studies import GROUPS
 
@@ -108,4 +108,4 @@ def _folder(arguments: argparse.Namespace, name: str, group: str, study: Study) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

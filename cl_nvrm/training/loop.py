@@ -11,6 +11,7 @@ from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
 from cl_nvrm.benchmark import Seed, ShuffledBatches, task_data
+from cl_nvrm.deferred import without_compiler
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import derived_seed
 
@@ -41,6 +42,11 @@ class Strategy(SupervisedTemplate):
         """Differentiate the loss, and count it: some methods take more than one gradient a step."""
         self.gradient_passes += 1
         super().backward()
+
+    def optimizer_step(self) -> None:
+        """Step the optimizer."""
+        with without_compiler():
+            super().optimizer_step()
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """Train as Avalanche does, with an optimizer's own noise where NVRM's plug-in has it."""
