@@ -164,15 +164,21 @@ def test_workers_end_with_the_command_that_asked(number, tmp_path):
         if len(list(tmp_path.glob("reports/runs/checkpoints/*.safetensors"))) == 2:
             break
         time.sleep(0.1)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = _descendants(process.pid)
     process.send_signal(number)
     process.wait(60)
     for _ in range(300):
         if not any(_runs(child) for child in children):
             break
         time.sleep(0.1)
-    assert children and not any(_runs(child) for child in children)
+    assert len(children) > 2 and not any(_runs(child) for child in children)
     assert not Store(tmp_path / "reports/runs").load()[1]
+
+
+def _descendants(pid):
+    """The processes below one: a server's workers, too."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [*children, *(other for child in children for other in _descendants(child))]
 
 
 def _runs(pid):

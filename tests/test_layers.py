@@ -38,7 +38,7 @@ MAY_IMPORT = {
 ORDER = {
     "training": "device replacing packing provenance precision schedule weights evaluate record checkpoint loop build "
     "start train stack",
-    "sweep": "run_log claim store job sweep tune steps estimate track probes",
+    "sweep": "run_log claim store job processes sweep tune steps estimate track probes",
 }
 PLUGIN_FOLDERS = {
     "strategies": {"noise", "plugins"},
@@ -52,6 +52,7 @@ ONLY_IN = {
     "matplotlib": {"report", "study", "reproduce", "errors"},
     "jinja2": {"report"},
     "joblib": {"sweep/sweep"},
+    "multiprocessing": {"sweep/processes"},
     "optuna": {"sweep/tune"},
     "wandb": {"sweep/track"},
     "numba": {"noise/kernels"},

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cl_nvrm import deferred
 from cl_nvrm.errors import UserError, counted, exit_code, leave, note
-from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, workers_of
+from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, start_workers, workers_of
 from cl_nvrm.run.flags import Arguments, parse
 from cl_nvrm.run.plan import Plan, plan
 from cl_nvrm.spec import RunResult, catalog, folders, grammar
@@ -32,6 +32,7 @@ def _run(arguments: Arguments) -> int:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
 
+    start_workers(arguments)
     stderr = Console(stderr=True)
     with deferred.garbage():
         planned = plan(arguments, note)

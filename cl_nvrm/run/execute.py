@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 GOES_ON = "finished runs and tasks are kept, the same command{} goes on from there"
 
 
+def start_workers(arguments: Arguments) -> None:
+    """Let what worker processes need be imported while the plan is made, if there may be any."""
+    texts = [*arguments.strategy, *arguments.flags.values()]
+    cells = len(arguments.strategy) * len(arguments.lr or [None])
+    several = cells * arguments.trials > 1 or "|" in "".join(texts) or arguments.tune or arguments.frontier
+    if several and arguments.jobs != 1 and arguments.backend == "processes" and not arguments.dry_run:
+        from cl_nvrm.sweep import processes
+
+        processes.start()
+
+
 def carry_out(arguments: Arguments, planned: Plan, stderr: Console) -> tuple[list[RunResult], CellNames]:
     """Do what is planned, in the folder ``--out``; return all results and what to call their cells.
 

@@ -193,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stack", "train a strategy's trials as one run; auto: on a GPU", choices=["auto", "on", "off"], default="auto"
     )
     add("--jobs", "worker processes; auto: one a processor, at most one a run", type=_jobs, default="auto")
-    add("--backend", "where they run", choices=["loky", "dask", "ray"], default="loky")
+    add("--backend", "where they run", choices=["processes", "loky", "dask", "ray"], default="processes")
     add("--scheduler", "address of the Dask scheduler or the Ray head", metavar="ADDRESS")
     add(
         "--no-wait",

@@ -51,7 +51,7 @@ def plan(arguments: Arguments, warn: Callable[[str], None]) -> Plan:
     count = len(strategies) * len(arguments.lr or [None]) * arguments.trials
     if count > MOST_RUNS:
         raise UserError(f"this makes {count} runs; ask for at most {MOST_RUNS} at once")
-    if arguments.scheduler and arguments.backend == "loky":
+    if arguments.scheduler and arguments.backend not in ("dask", "ray"):
         raise UserError("--scheduler is for a cluster; write --backend dask or --backend ray with it")
 
     from cl_nvrm import data

@@ -5,25 +5,29 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-
-import joblib
+from typing import Any
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.sweep import processes
 from cl_nvrm.sweep.claim import claim
-from cl_nvrm.sweep.job import Job
+from cl_nvrm.sweep.job import Group, Job
 from cl_nvrm.sweep.store import Store
 
 CONNECT_SECONDS = 5
+HERE = ("processes", "loky")  # backends of this machine
+Call = Callable[[], tuple[Group, list[RunResult] | None]]
 
 
 @dataclass(frozen=True)
 class Workers:
     """Where runs are computed: ``jobs`` processes (0: as many as fit) on ``device``, with data from ``data_dir``.
 
-    ``backend`` is joblib's: ``loky`` for processes of this machine, ``dask`` or ``ray`` for the cluster at address
-    ``scheduler``, whose size then decides how many runs there are at once.
+    ``backend`` is ``processes`` for those of this machine that share what they import, or one of joblib's: ``loky`` for
+    processes that import everything anew, as all do where there is no fork server, ``dask`` or ``ray`` for the cluster
+    at address ``scheduler``, whose size then decides how many runs there are at once.
 
     ``stack`` trains the trials of a strategy as one run: ``on``, ``off``, or ``auto``, where that is faster (not on a
     CPU, which one trial keeps busy).
@@ -31,7 +35,7 @@ class Workers:
 
     jobs: int = 0
     stack: str = "auto"
-    backend: str = "loky"
+    backend: str = "processes"
     scheduler: str | None = None
     device: str = "cpu"
     data_dir: Path | None = None
@@ -42,13 +46,15 @@ class Workers:
         Processes beat threads at these sizes, so several runs take one thread each; a GPU is given one process. A
         single process takes two threads, or what OMP_NUM_THREADS says (None: torch has read it).
         """
-        if self.backend != "loky":
+        if self.backend not in HERE:
             return self.jobs or -1, 1
-        most = self.jobs or (joblib.cpu_count() if self.device == "cpu" else 1)
+        from joblib import cpu_count
+
+        most = self.jobs or (cpu_count() if self.device == "cpu" else 1)
         jobs = max(1, min(count, most))
         if jobs > 1:
             return jobs, 1
-        return jobs, None if os.environ.get("OMP_NUM_THREADS") else min(2, joblib.cpu_count())
+        return jobs, None if os.environ.get("OMP_NUM_THREADS") else min(2, cpu_count())
 
     def groups(self, specs: list[RunSpec]) -> list[tuple[RunSpec, ...]]:
         """Return which specs to train together: those that differ in nothing but their seed, or each alone."""
@@ -95,16 +101,13 @@ def sweep(
         stacked=workers.stack == "on",
         fresh=fresh,
         keep_weights=keep_weights,
-        progress=on_progress if jobs == 1 and workers.backend == "loky" else None,
+        progress=on_progress if jobs == 1 and workers.backend in HERE else None,
     )
-    # Ray's joblib backend hands results over at the end only; its workers store them as they come, like all others.
-    results_as = "list" if workers.backend == "ray" else "generator_unordered"
-    with _engine(workers), _workers_alive():
+    with _workers_alive(), _engine(workers, jobs) as compute:
         patient = False
         while groups:
-            calls = [joblib.delayed(job)(group, wait=patient) for group in groups]
             elsewhere = []
-            for group, found in joblib.Parallel(n_jobs=jobs, return_as=results_as)(calls):
+            for group, found in compute([partial(job, group, wait=patient) for group in groups]):
                 if found is None:
                     elsewhere.append(group)
                 for result in found or ():
@@ -125,11 +128,26 @@ def sweep(
 
 
 @contextmanager
-def _engine(workers: Workers) -> Iterator[None]:
-    """Let joblib compute on the cluster asked for, if any."""
+def _engine(workers: Workers, jobs: int) -> Iterator[Callable[[list[Call]], Iterable[Any]]]:
+    """Yield a function that makes calls and yields what they return, where and by how many processes is asked for."""
     backend, address = workers.backend, workers.scheduler
-    if backend == "loky":
-        yield
+    if backend in HERE and jobs == 1:
+        yield lambda calls: (call() for call in calls)
+        return
+    if backend == "processes" and processes.available():
+        with processes.workers(jobs) as compute:
+            yield compute
+        return
+    import joblib
+
+    def by_joblib(calls: list[Call]) -> Iterable[Any]:
+        # Ray's joblib backend hands results over at the end only; its workers store them as they come, like all others.
+        results_as = "list" if backend == "ray" else "generator_unordered"
+        results: Iterable[Any] = joblib.Parallel(n_jobs=jobs, return_as=results_as)(map(joblib.delayed(_made), calls))
+        return results
+
+    if backend in HERE:
+        yield by_joblib
         return
     with ExitStack() as closing:
         try:
@@ -155,7 +173,11 @@ def _engine(workers: Workers) -> Iterator[None]:
                 else f"--backend {backend} needs --scheduler"
             ) from problem
         closing.enter_context(joblib.parallel_config(backend=backend))
-        yield
+        yield by_joblib
+
+
+def _made(call: Call) -> tuple[Group, list[RunResult] | None]:
+    return call()
 
 
 @contextmanager
