@@ -79,7 +79,7 @@ def test_a_timer_sees_the_steps_and_not_what_happens_once_a_task():
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["FIRST_STEP", "PEAK"])
 def test_the_scripts_it_starts_run(script, tmp_path):
-    arguments = ["digits", "", "1"] if script == "PEAK" else []
+    arguments = ["digits", "", "1"] if script == "PEAK" else ["--benchmark", "toy", "--out", str(tmp_path)]
     commands._python("-W", "ignore", "-c", getattr(commands, script), *arguments)  # raises if it fails
 
 

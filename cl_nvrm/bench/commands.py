@@ -12,19 +12,12 @@ from cl_nvrm.bench.timing import Row, Setting, alternate, compare
 from cl_nvrm.bench.work import images
 
 FIRST_STEP = """
-from avalanche.core import SupervisedPlugin
-from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy
-from cl_nvrm.run.plan import plan
-from cl_nvrm.run.flags import parse
+import os, sys
+from cl_nvrm.run import main
+from cl_nvrm.training.loop import Strategy
 
-class Stop(SupervisedPlugin):
-    def after_training_iteration(self, strategy, **kwargs):
-        raise SystemExit
-
-(spec,) = plan(parse(["--strategy", "nvrm", "--data", "digits"]), print).specs
-benchmark, _ = build_benchmark(spec, None, "cpu")
-strategy = build_strategy(spec, benchmark, [*build_plugins(spec).values(), Stop()], "cpu")
-strategy.train(benchmark.streams().train_stream[0])
+Strategy._after_update = lambda *_, **__: os._exit(0)
+sys.exit(f"no step, exit code {main(sys.argv[1:])}")
 """
 PEAK = """
 import resource, sys
@@ -48,16 +41,33 @@ def _python(*arguments: str) -> str:
 
 
 def _startup(setting: Setting) -> list[Row]:
-    cases: dict[str, Callable[[], object]] = {
-        "help": partial(_python, "-m", "cl_nvrm.run", "--help"),
-        "python": partial(_python, "-c", "pass"),
-        "imports": partial(_python, "-W", "ignore", "-c", "import torch, avalanche.training.supervised"),
-        "first step": partial(_python, "-W", "ignore", "-c", FIRST_STEP),
-    }
-    samples = alternate(cases, setting.pick(5, 1), setting, warm=setting.pick(1, 0))
+    """Commands a user waits for, beside the one import that none of those which train can do without."""
+    toy = ("--benchmark", "toy")
+
+    def here(*words: str) -> None:
+        with TemporaryDirectory() as folder:
+            _python("-W", "ignore", *words, "--out", folder)
+
+    with TemporaryDirectory() as stored:
+        _python("-W", "ignore", "-m", "cl_nvrm.run", *toy, "--trials", "6", "--no-plots", "--out", stored)
+        cases: dict[str, Callable[[], object]] = {
+            "torch": partial(_python, "-c", "import torch"),
+            "python": partial(_python, "-c", "pass"),
+            "help": partial(_python, "-m", "cl_nvrm.run", "--help"),
+            "optim": partial(_python, "-c", "from cl_nvrm.optim import NVRM"),
+            "dry run": partial(here, "-m", "cl_nvrm.run", *toy, "--dry-run"),
+            "report": partial(here, "-m", "cl_nvrm.report", stored),
+            "first step": partial(here, "-c", FIRST_STEP, *toy, "--strategy", "nvrm"),
+            "six runs": partial(here, "-m", "cl_nvrm.run", *toy, "--trials", "6", "--jobs", "2"),
+        }
+        samples = alternate(cases, setting.pick(5, 1), setting, warm=setting.pick(1, 0))
     return [
         compare("start", "--help / python -c pass", samples, "help", "python"),
-        compare("start", "first step of nvrm / importing torch and Avalanche", samples, "first step", "imports"),
+        compare("start", "import cl_nvrm.optim / import torch", samples, "optim", "torch", most=1.1),
+        compare("start", "--dry-run of toy / import torch", samples, "dry run", "torch", most=1.3),
+        compare("start", "report of six runs / import torch", samples, "report", "torch", most=1.3),
+        compare("start", "first step of nvrm on toy / import torch", samples, "first step", "torch", most=1.8),
+        compare("start", "six toy runs, --jobs 2 / import torch", samples, "six runs", "torch", most=4.0),
     ]
 
 
