@@ -69,7 +69,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.add_argument("--version", action=_Version, nargs=0, help="show the version and how to cite it, and exit")
+        about = "show the version and how to cite it, and exit"
+        self.add_argument("--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help=about)
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the command line."""
@@ -87,7 +88,7 @@ def number(kind: type[int] | type[float], least: float) -> Callable[[str], float
             value = math.nan
         if not least <= value <= (LARGEST if kind is int else sys.float_info.max):
             raise argparse.ArgumentTypeError(f"must be {wanted}, got '{text}'")
-        return value
+        return value + 0  # a negative zero is a zero
 
     return read
 
