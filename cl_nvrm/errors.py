@@ -46,10 +46,21 @@ class MissingData(UserError):
     code = 3
 
 
+class Failed(RuntimeError):
+    """A run failed; ``cl_nvrm.run`` raises it when all others are done and stored, and gives it the ``results``."""
+
+    code = 1
+    results: Any = None
+
+
 class Diverged(RuntimeError):
-    """The training loss stopped being a finite number; what was measured before is kept."""
+    """The training loss stopped being a finite number; what was measured before is kept.
+
+    ``cl_nvrm.run`` raises it when all other runs are done and stored, and gives it the ``results``.
+    """
 
     code = 4
+    results: Any = None
 
 
 class Stopped(BaseException):
