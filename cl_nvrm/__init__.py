@@ -1,12 +1,79 @@
-"""Continual-learning benchmarks with NVRM; see cl_nvrm/README.md for the map."""
+"""Continual-learning benchmarks with NVRM: ``import cl_nvrm as cl``, then ``cl.run("ewc+nvrm", trials=5)``.
+
+``run`` trains, ``load`` reads what was stored; ``strategies``, ``benchmarks``, ``models``, ``optimizers`` and
+``schedules`` list what there is. See cl_nvrm/PYTHON.md for examples and cl_nvrm/README.md for the map.
+"""
 
 import os
 import sys
 import warnings
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
 from tempfile import gettempdir
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cl_nvrm.errors import Diverged, Failed, MissingData, UserError
+    from cl_nvrm.run.api import benchmarks, load, models, optimizers, run, schedules, strategies
+    from cl_nvrm.run.results import Results
+    from cl_nvrm.spec import RunResult, RunSpec
+
+__all__ = [
+    "Diverged", "Failed", "MissingData", "Results", "RunResult", "RunSpec", "UserError", "benchmarks", "load", "models",
+    "optimizers", "run", "schedules", "strategies",
+]  # fmt: skip
+
+# What is above is imported when it is asked for, from here.
+_PLACES = {
+    **dict.fromkeys(("Diverged", "Failed", "MissingData", "UserError"), "cl_nvrm.errors"),
+    **dict.fromkeys(("RunResult", "RunSpec"), "cl_nvrm.spec"),
+    "Results": "cl_nvrm.run.results",
+}
+_ROOMS = ("benchmarks", "models", "run", "strategies")  # packages, too
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    return getattr(import_module(_PLACES.get(name, "cl_nvrm.run.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Room(ModuleType):
+    """A package that can be called: ``cl_nvrm.run.main`` is a function in it, and ``cl_nvrm.run("ewc")`` trains."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._function(*arguments, **keywords)
+
+    @property
+    def _function(self) -> Any:
+        return getattr(import_module("cl_nvrm.run.api"), self.__name__.rpartition(".")[2])
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import signature
+
+        return signature(self._function)
+
+
+class _Package(ModuleType):
+    """This package, which makes those of ``_ROOMS`` callable when they become attributes of it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _ROOMS and type(value) is ModuleType:
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 # strategies/ and benchmarks/ are namespace packages that may lie in several places: in a wheel beside this file, in a
 # checkout beside this package, and in any folder a user names. This search path is all that joins them.
@@ -23,7 +90,8 @@ __path__ += [str(Path(os.path.expanduser(folder)).absolute()) for folder in _nam
 for _name in ("strategies", "benchmarks"):
     _spec = ModuleSpec(f"{__name__}.{_name}", None, is_package=True)
     _spec.submodule_search_locations = [str(Path(place, _name)) for place in __path__]
-    globals()[_name] = sys.modules[_spec.name] = module_from_spec(_spec)
+    sys.modules[_spec.name] = module_from_spec(_spec)
+    setattr(sys.modules[__name__], _name, sys.modules[_spec.name])
 
 from cl_nvrm.deferred import defer  # noqa: E402  # after what makes this the package it must be
 

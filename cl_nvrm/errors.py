@@ -47,10 +47,21 @@ class MissingData(UserError):
     code = 3
 
 
+class Failed(RuntimeError):
+    """A run failed; ``cl_nvrm.run`` raises it when all others are done and stored, and gives it the ``results``."""
+
+    code = 1
+    results: Any = None
+
+
 class Diverged(RuntimeError):
-    """The training loss stopped being a finite number; what was measured before is kept."""
+    """The training loss stopped being a finite number; what was measured before is kept.
+
+    ``cl_nvrm.run`` raises it when all other runs are done and stored, and gives it the ``results``.
+    """
 
     code = 4
+    results: Any = None
 
 
 class Stopped(BaseException):
@@ -94,7 +105,7 @@ def number(kind: type[int] | type[float], least: float) -> Callable[[str], float
             value = math.nan
         if not least <= value <= (LARGEST if kind is int else sys.float_info.max):
             raise argparse.ArgumentTypeError(f"must be {wanted}, got '{text}'")
-        return value
+        return value + 0  # a negative zero is a zero
 
     return read
 

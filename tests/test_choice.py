@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import cl_nvrm as cl
 from cl_nvrm.analysis.choice import Choice, choose
 from cl_nvrm.analysis.comparisons import cells
 from cl_nvrm.analysis.equal_plasticity import kept_at, on_fresh_runs
@@ -236,6 +237,10 @@ def test_the_main_command_runs_the_settings_of_a_frontier_on_fresh_seeds(cli, tm
     (found,) = Store(tmp_path / "fresh").choices()
     assert {(r["strategy"], r["spec"]["lr"]) for r in told["runs"]} == set(found.settings)
     assert told["at_equal_plasticity"][0]["primary"] and found.seeds == (50, 51, 52)
+    asked = {"benchmark": words[1], "primary": "nvrm - naive", "trials": 2, "jobs": 1, "quiet": True, "out": "fresh"}
+    in_python = cl.run(frontier="grid", **asked)
+    assert [run.id for run in in_python] == [run["id"] for run in told["runs"]]
+    assert len(in_python.at_equal_plasticity()) == len(told["at_equal_plasticity"])
     near = [*words, "--frontier", "grid", "--out", "near", "--slack", "100", "--trials", "4", "--seed", "60"]
     code, out, err = cli(*near, "--format", "json")
     assert code == 0 and len(json.loads(out)["runs"]) == 4 * 9, err

@@ -12,7 +12,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_PAGES = ["README.md", "cl_nvrm/run/README.md", "strategies/README.md", "benchmarks/README.md",
                  "cl_nvrm/reproduce/README.md", "reports/README.md"]  # fmt: skip
-PAGES = [*COMMAND_PAGES, "cl_nvrm/README.md", "cl_nvrm/DECISIONS.md"]
+PAGES = [*COMMAND_PAGES, "cl_nvrm/README.md", "cl_nvrm/DECISIONS.md", "cl_nvrm/PYTHON.md"]
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS["README.md"]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -37,14 +37,31 @@ def save(drawn: Mapping[str, Figure], folder: Path, about: str | None = None) ->
 
 def draw(cells: Sequence[Cell], folder: Path, about: str | None = None) -> list[Path]:
     """Draw what cells have something for and return the files; none if no run has finished."""
-    counts = [len(cell.done) for cell in cells if cell.done]
-    if not counts:
+    if not any(cell.done for cell in cells):
         return []
+    shown = [figure for figure in figures.FIGURES if figure.in_run and figure.applies(cells)]
+    return save({figure.name: figure.draw(cells, _title(cells)) for figure in shown}, folder, about)
+
+
+def figure_of(cells: Sequence[Cell], name: str = "") -> Figure:
+    """Draw one figure; by default the mean accuracy after each task, or else the first there is something for.
+
+    UserError for one that there is not, or that these runs have nothing for.
+    """
+    shown = {figure.name: figure for figure in figures.FIGURES if figure.applies(cells)}
+    name = name or ("mean_accuracy" if "mean_accuracy" in shown else next(iter(shown), ""))
+    if not shown:
+        raise UserError("There is nothing to draw: no run has finished")
+    if name not in shown:
+        raise UserError(f"No figure '{name}' of these runs; there is {', '.join(shown)}")
+    return shown[name].draw(cells, _title(cells))
+
+
+def _title(cells: Sequence[Cell]) -> str:
+    counts = [len(cell.done) for cell in cells if cell.done]
     n = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     odds = guessing(result for cell in cells for result in cell.done)
-    title = f"{setting(cells[0].results[0].spec)}, n = {n}" + (f"\n{odds}" if odds else "")
-    shown = [figure for figure in figures.FIGURES if figure.in_run and figure.applies(cells)]
-    return save({figure.name: figure.draw(cells, title) for figure in shown}, folder, about)
+    return f"{setting(cells[0].results[0].spec)}, n = {n}" + (f"\n{odds}" if odds else "")
 
 
 def draw_beside_others(cells: Sequence[Cell], folder: Path) -> list[Path]:

@@ -1,4 +1,13 @@
-"""``python -m cl_nvrm.run``: a command line to specs, specs through a sweep, results to tables and figures."""
+"""Train strategies on a benchmark: ``python -m cl_nvrm.run`` from a shell, ``cl_nvrm.run(…)`` from Python.
+
+    import cl_nvrm as cl
+
+    results = cl.run("ewc+nvrm", benchmark="permuted-mnist", trials=10, lambda_=100, lr=[3e-4, 1e-3])
+    results.table(), results.compare(), results.plot()
+
+Keywords are the flags of the command, with the same meaning and defaults, and the parameters of the strategies and the
+benchmark; a list is a grid. ``run.api.run`` says more, and cl_nvrm/PYTHON.md has examples.
+"""
 
 from collections.abc import Sequence
 

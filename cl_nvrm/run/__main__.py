@@ -4,18 +4,19 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cl_nvrm import deferred
-from cl_nvrm.errors import UserError, counted, exit_code, leave, note
-from cl_nvrm.run.execute import GOES_ON, carry_out, outcome, start_workers, workers_of
+from cl_nvrm.errors import counted, exit_code, leave
+from cl_nvrm.run import api
+from cl_nvrm.run.execute import GOES_ON, conduct, outcome, prepare, workers_of
 from cl_nvrm.run.flags import Arguments, parse
-from cl_nvrm.run.plan import Plan, plan
-from cl_nvrm.spec import RunResult, catalog, folders, grammar
-from cl_nvrm.spec.cell_names import CellNames
+from cl_nvrm.run.plan import Plan
 from cl_nvrm.sweep.store import Store
+
+if TYPE_CHECKING:
+    from cl_nvrm.run.results import Results
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,28 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Arguments) -> int:
-    for remark in folders.remarks():
-        note(remark)
     if arguments.list is not None:
         _list(arguments.list, as_json=arguments.format == "json")
         return 0
-
-    start_workers(arguments)
-    stderr = Console(stderr=True)
-    with deferred.garbage():
-        planned = plan(arguments, note)
-    if not arguments.quiet:
-        stderr.print(planned.about, soft_wrap=True, highlight=False, markup=False)
-    store = Store(arguments.out)
+    planned = prepare(arguments)
     if arguments.dry_run:
-        _dry_run(arguments, planned, store)
+        _dry_run(arguments, planned, Store(arguments.out))
         return 0
-    results, names = carry_out(arguments, planned, stderr)
-    elsewhere = len(set(planned.specs)) - len(results)
-    if elsewhere:
-        note(f"{counted(elsewhere, 'run')} under way in other commands; whichever ends last shows the results of all")
-    if not elsewhere or arguments.format == "json":
-        _show(arguments, planned, results, names, store)
+    results = conduct(arguments, planned)
+    if len(results) == len(set(planned.specs)) or arguments.format == "json":
+        _show(arguments, results)
     return outcome(results)
 
 
@@ -81,50 +70,30 @@ def _dry_run(arguments: Arguments, planned: Plan, store: Store) -> None:
         print(f"a worker process takes about {peak / 1e9:.1f} GB, and {longest} for the longest run")
 
 
-def _show(arguments: Arguments, planned: Plan, results: list[RunResult], names: CellNames, store: Store) -> None:
-    from cl_nvrm.analysis.comparisons import Contrast, cells, comparisons
+def _show(arguments: Arguments, results: "Results") -> None:
     from cl_nvrm.report import terminal
     from cl_nvrm.report.save import draw_beside_others
 
-    groups = cells(results, names)
-    figures = draw_beside_others(groups, store.folder / "figures") if arguments.plots else []
-    primary = tuple(map(Contrast.parse, arguments.primary))
-    compared = comparisons(groups, () if planned.choice else primary)
-    at_equal = []
-    if planned.choice:
-        from cl_nvrm.analysis.equal_plasticity import on_fresh_runs
-
-        try:
-            at_equal = on_fresh_runs(planned.choice, groups, [(each.first, each.second) for each in primary])
-        except UserError as problem:  # runs that failed must not take away what there is
-            note(f"nothing is compared at equal plasticity: {problem}")
+    groups, compared, at_equal = results.cells, results.paired(), results.at_equal_plasticity()
+    figures = draw_beside_others(groups, results.folder / "figures") if arguments.plots else []
     if arguments.format == "json":
-        print(json.dumps(terminal.as_json(results, compared, at_equal, figures, store.folder)))
+        print(json.dumps(terminal.as_json(results, compared, at_equal, figures, results.folder)))
     else:
         console = Console()
         console = console if console.is_terminal else Console(width=140)
-        terminal.write(console, groups, compared, at_equal, arguments.margin, figures, store.folder)
+        terminal.write(console, groups, compared, at_equal, arguments.margin, figures, results.folder)
 
 
 def _list(kind: str, *, as_json: bool) -> None:
-    for remark in folders.misnamed(kind):
-        note(remark)
-    entries: dict[str, dict[str, Any]] = {}
-    for name in catalog.names(kind):
-        try:
-            made = catalog.maker(kind, name)
-        except UserError as problem:  # one broken file does not hide the others
-            entries[name] = {"summary": str(problem), "parameters": {}}
-            continue
-        defaults = {key: p.default for key, p in catalog.parameters(made).items()}
-        entries[name] = {"summary": catalog.summary(made), "parameters": defaults}
+    entries = api.listing_of(kind)
     if as_json:
-        print(json.dumps({kind: entries}))
-        return
-    for name, entry in entries.items():
-        print(f"{name}: {entry['summary']}")
-        for key, default in entry["parameters"].items():
-            print(f"    {key} = {grammar.write_value(default)}")
+        plain = {
+            name: {"summary": entry.summary, "parameters": {key: p.default for key, p in entry.parameters.items()}}
+            for name, entry in entries.items()
+        }
+        print(json.dumps({kind: plain}))
+    else:
+        print(entries)
 
 
 if __name__ == "__main__":

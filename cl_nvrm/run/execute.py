@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from cl_nvrm import deferred
 from cl_nvrm.errors import FAILED, Diverged, counted, note
 from cl_nvrm.run.flags import Arguments
-from cl_nvrm.run.plan import Plan
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.run.plan import Plan, plan
+from cl_nvrm.spec import RunResult, RunSpec, folders
 from cl_nvrm.spec.cell_names import CellNames, cell_names, short_name
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.sweep.track import Tracking
 
 if TYPE_CHECKING:
+    from cl_nvrm.run.results import Results
     from cl_nvrm.sweep.sweep import Workers
 
 GOES_ON = "finished runs and tasks are kept, the same command{} goes on from there"
@@ -31,6 +33,31 @@ def start_workers(arguments: Arguments) -> None:
         from cl_nvrm.sweep import processes
 
         processes.start()
+
+
+def prepare(arguments: Arguments) -> Plan:
+    """Plan what is asked, and say on stderr what that is; UserError for whatever is wrong with it."""
+    for remark in folders.remarks():
+        note(remark)
+    start_workers(arguments)
+    with deferred.garbage():
+        planned = plan(arguments, note)
+    if not arguments.quiet:
+        Console(stderr=True).print(planned.about, soft_wrap=True, highlight=False, markup=False)
+    return planned
+
+
+def conduct(arguments: Arguments, planned: Plan) -> "Results":
+    """Do what is planned and return its results: what the command line and ``cl_nvrm.run`` have in common."""
+    results, names = carry_out(arguments, planned, Console(stderr=True))
+
+    from cl_nvrm.analysis.comparisons import Contrast  # now: what this imports would have kept the first run waiting
+    from cl_nvrm.run.results import Results
+
+    if elsewhere := len(set(planned.specs)) - len(results):
+        note(f"{counted(elsewhere, 'run')} under way in other commands; whichever ends last shows the results of all")
+    primary = tuple(map(Contrast.parse, arguments.primary))
+    return Results(tuple(results), names, arguments.out, primary, arguments.margin, planned.choice)
 
 
 def carry_out(arguments: Arguments, planned: Plan, stderr: Console) -> tuple[list[RunResult], CellNames]:

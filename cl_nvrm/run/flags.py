@@ -11,6 +11,7 @@ from cl_nvrm.spec import Precision, catalog
 
 MOST_TASKS = 10_000
 TRACKERS = ("tensorboard", "wandb", "csv")
+OUT = Path("reports/runs")
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="wait",
         action="store_false",
     )
-    add("--out", "folder of the results", type=Path, default=Path("reports/runs"), metavar="DIR")
+    add("--out", "folder of the results", type=Path, default=OUT, metavar="DIR")
     add("--keep-weights", "keep each run's final weights beside its result", action="store_true")
     add("--track", "hand finished runs on; repeat for more", choices=TRACKERS, action="append")
     add("--fresh", "train again what is stored already", action="store_true")

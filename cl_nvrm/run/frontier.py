@@ -11,7 +11,8 @@ from cl_nvrm.analysis.comparisons import Cell, but_for_values, cells
 from cl_nvrm.analysis.frontier import families, levels, near_front
 from cl_nvrm.errors import UserError, counted
 from cl_nvrm.run.flags import Arguments
-from cl_nvrm.spec import RunSpec, grammar
+from cl_nvrm.spec import RunResult, RunSpec, grammar
+from cl_nvrm.spec.canonical import canonical_specs
 from cl_nvrm.spec.cell_names import cell_names
 from cl_nvrm.sweep.store import Store
 
@@ -50,7 +51,7 @@ def _families(arguments: Arguments, wanted: RunSpec, warn: Callable[[str], None]
         raise UserError("--out: the runs that chose and those to be judged need folders of their own")
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; --frontier is the --out of the runs to choose from")
-    found = [result for result in Store(folder).results() if _alike(result.spec, wanted)]
+    found = _as_of_today([result for result in Store(folder).results() if _alike(result.spec, wanted)])
     if not found:
         raise UserError(f"--frontier: {folder} has no runs of {wanted.benchmark} on {wanted.dataset}, trained alike")
     shown = cells(found, cell_names(result.spec for result in found))
@@ -78,6 +79,15 @@ def _families(arguments: Arguments, wanted: RunSpec, warn: Callable[[str], None]
             f"--seed: seed {used[0]} is one of the runs in {folder}, which chose; take others, from {last + 1}"
         )
     return by_family
+
+
+def _as_of_today(results: list[RunResult]) -> list[RunResult]:
+    """The results with the texts that these settings have now, as a plug-in may have got a parameter since."""
+    try:
+        specs = canonical_specs(result.spec for result in results)
+    except UserError:  # a strategy that is not here, which is said where it is needed
+        return results
+    return [replace(result, spec=spec) for result, spec in zip(results, specs, strict=True)]
 
 
 def _alike(spec: RunSpec, wanted: RunSpec) -> bool:

@@ -250,7 +250,7 @@ def _value(kind: type[Value], text: str) -> Value:
     value = kind(text)
     if isinstance(value, int | float) and not (math.isfinite(value) if kind is float else abs(value) <= LARGEST):
         raise ValueError
-    return value
+    return value + 0.0 if isinstance(value, float) else value  # a negative zero is a zero
 
 
 def write_value(value: Value) -> str:

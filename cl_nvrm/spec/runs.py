@@ -9,11 +9,26 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, Literal, NoReturn
 
+from cl_nvrm.errors import UserError
+
 SCHEMA = 1
 RECORDED = {"scenario": str, "gradient_passes": int, "weights_sha256": str, "traceback": str}  # read from provenance
 STRICT = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # how pydantic reads what is annotated below
 Status = Literal["done", "diverged", "failed"]
 Precision = Literal["float32", "bfloat16"]
+
+
+def _plain(name: str, value: Any, kind: type) -> Any:
+    """Return a value as one of a plain type that is equal to it."""
+    if type(value) is kind:
+        return value
+    try:
+        same = value if isinstance(value, str) else kind(value)
+        if isinstance(value, str) is (kind is str) and same == value:
+            return same
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(f"{name} of a spec must be of type {kind.__name__}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,9 @@ class RunSpec:
     after so many tasks of the benchmark (0: all). ``chosen`` says how the values were chosen, where a search did it.
     ``schedule`` is a canonical text, too. ``precision``, ``channels_last`` and ``compiled`` say how the network is
     computed; they change more than the last bits. ``iterations`` is the number of steps a task; ``epochs`` is 0 then.
+
+    Specs that are equal have the same id. One written by hand may mean the same run as another and not be equal to it:
+    ``spec.canonical`` makes both the same, and whatever trains asks it. UserError for a value of another type.
     """
 
     strategy: str
@@ -50,6 +68,11 @@ class RunSpec:
     iterations: int = 0
 
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # 1, True and 1.0 are equal, and the JSON texts that name a run are not
+            kind = f.type if f.type in (int, float, bool) else str
+            object.__setattr__(self, f.name, _plain(f.name, getattr(self, f.name), kind))  # type: ignore[arg-type]
 
     @property
     def id(self) -> str:

@@ -59,19 +59,27 @@ class _Loader:
         return self.data.batches(EVAL_BATCH)
 
 
-def open_run(store: Store, result: RunResult, data_dir: Path | None, device: str) -> tuple[Benchmark, nn.Module]:
-    """Return a run's benchmark and its network with the final weights; UserError if these are not there or not its."""
+def open_model(store: Store, result: RunResult, data_dir: Path | None, device: str) -> tuple[Benchmark, nn.Module]:
+    """Return a run's benchmark and its network with the final weights, for evaluation.
+
+    UserError if these are not there or not its.
+    """
     path = store.weights_path(result.id)
     if not path.is_file():
         raise UserError(f"There is no file {path}; train again with --keep-weights")
     benchmark, _ = build_benchmark(result.spec, data_dir, device)
-    if len(benchmark.train) > 1:
-        raise UserError(f"run {result.id} has {len(benchmark.train)} tasks; this is for benchmarks of one task")
     model = build_model(result.spec, benchmark, device)
     weights.load(path, model, result.id)
     if fingerprint(model) != result.provenance.get("weights_sha256"):
         raise UserError(f"{path} is of another training than the result; train again with --fresh --keep-weights")
-    return benchmark, model
+    return benchmark, model.eval()
+
+
+def open_run(store: Store, result: RunResult, data_dir: Path | None, device: str) -> tuple[Benchmark, nn.Module]:
+    """Return ``open_model`` of a run of one task; UserError for one of several."""
+    if len(result.accuracy) > 1:
+        raise UserError(f"run {result.id} has {len(result.accuracy)} tasks; this is for benchmarks of one task")
+    return open_model(store, result, data_dir, device)
 
 
 def stored_answers(store: Store, result: RunResult, questions: Questions) -> Answers | None:

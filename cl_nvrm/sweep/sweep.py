@@ -11,6 +11,7 @@ from typing import Any
 
 from cl_nvrm.errors import UserError
 from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec.canonical import canonical_specs
 from cl_nvrm.sweep import processes
 from cl_nvrm.sweep.claim import claim
 from cl_nvrm.sweep.job import Group, Job
@@ -85,9 +86,9 @@ def sweep(
     to the end and then taken from the store, or, if ``wait`` is false and it is still under way, left out. A run that
     diverges or fails does not stop the others; a failed one is not stored, so the next sweep tries it again. With
     ``keep_weights``, a run is not done without a file of its final weights. ``on_progress`` hears the share of the
-    present run that is done, where one process does all.
+    present run that is done, where one process does all. Specs are made canonical before anything else.
     """
-    specs = list(specs)
+    specs = canonical_specs(specs)
     store.clean()
     results = {} if fresh else {spec.id: found for spec in specs if (found := store.find(spec.id, keep_weights))}
     missing = list({spec.id: spec for spec in specs if spec.id not in results}.values())

@@ -13,6 +13,7 @@ from cl_nvrm import data
 from cl_nvrm.benchmark import Benchmark, Seed
 from cl_nvrm.errors import MissingData, UserError
 from cl_nvrm.spec import RunSpec, derived_seed, grammar
+from cl_nvrm.spec.canonical import of_terms
 from cl_nvrm.spec.catalog import maker, needs_data
 from cl_nvrm.spec.grammar import Term
 from cl_nvrm.training.loop import Strategy
@@ -48,6 +49,12 @@ def parts(spec: RunSpec) -> Parts:
     )
 
 
+def canonical(spec: RunSpec) -> RunSpec:
+    """Return ``spec.canonical.canonical`` of a spec, from texts that are read for the run anyway."""
+    read = parts(spec)
+    return of_terms(spec, read.strategy, read.benchmark, read.optimizer, read.schedule)
+
+
 @lru_cache(maxsize=1)
 def _moved(images: data.Images, device: str) -> data.Images:
     """The data set on a device, where all trials of a stack, and all runs of a sweep, share it."""
@@ -55,11 +62,13 @@ def _moved(images: data.Images, device: str) -> data.Images:
 
 
 def build_benchmark(spec: RunSpec, data_dir: Path | None, device: str) -> tuple[Benchmark, data.Images | None]:
-    """Build the spec's benchmark; MissingData if the data on disk are not those of the spec."""
+    """Build the spec's benchmark; MissingData if the data on disk are not those of the spec, by name and content."""
     term = parts(spec).benchmark
     images = None
     if needs_data(maker("benchmarks", term.name)):
         images = data.load(spec.dataset, folder=data_dir)
+        if images.name != spec.dataset or not spec.dataset_sha256:
+            raise UserError(f"a spec of these images has dataset='{images.name}', dataset_sha256='{images.sha256}'")
         if images.sha256 != spec.dataset_sha256:
             raise MissingData(f"'{spec.dataset}' has changed on disk since this run was planned; plan it again")
         images = _moved(images, device)

@@ -21,7 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from cl_nvrm.benchmark import Batch, Benchmark, TaskData
 from cl_nvrm.errors import Diverged, UserError
 from cl_nvrm.spec import RunResult, RunSpec, catalog
-from cl_nvrm.training.build import build_benchmark, build_model, parts, schedule_of, strategy_arguments
+from cl_nvrm.training.build import build_benchmark, build_model, canonical, parts, schedule_of, strategy_arguments
 from cl_nvrm.training.loop import Strategy
 from cl_nvrm.training.record import Curves, LossRecord, Trace
 from cl_nvrm.training.train import History, OnTask, Training, circumstances, result_of, train_tasks
@@ -125,6 +125,7 @@ def run_stack(
     Diverged if a trial does: run one by one, the others then end as they should. UserError if the strategy, the
     optimizer or the model cannot be stacked. The seconds of each result are its share of the stack's.
     """
+    specs = [canonical(spec) for spec in specs]
     first = specs[0]
     if any(replace(spec, seed=first.seed) != first for spec in specs):
         raise ValueError("only runs that differ in nothing but their seed can be stacked")

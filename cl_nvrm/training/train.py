@@ -16,7 +16,7 @@ from cl_nvrm.benchmark import Benchmark
 from cl_nvrm.errors import Diverged
 from cl_nvrm.spec import RunResult, RunSpec, Status
 from cl_nvrm.training import weights
-from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy, parts, schedule_of
+from cl_nvrm.training.build import build_benchmark, build_plugins, build_strategy, canonical, parts, schedule_of
 from cl_nvrm.training.checkpoint import Checkpoint
 from cl_nvrm.training.device import device_name
 from cl_nvrm.training.evaluate import accuracy_on
@@ -78,9 +78,10 @@ def run_one(
     ``on_task`` hears, after each task, what was measured so far and the share of the run that is done. With a file
     ``checkpoint``, the state after each task is kept there, and a run that finds one goes on from it, to the same bits.
     The final weights are written to the file ``keep_weights``, if one is given.
-    The result's bits depend on the spec and the device; ``threads`` (None: torch's present number) change only its
-    speed. Errors of plug-ins come out as they are.
+    The result is of the canonical spec. Its bits depend on that and the device; ``threads`` (None: torch's present
+    number) change only its speed. Errors of plug-ins come out as they are.
     """
+    spec = canonical(spec)
     if threads is not None:
         torch.set_num_threads(threads)
     benchmark, images = build_benchmark(spec, data_dir, device)
