@@ -69,7 +69,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.add_argument("--version", action=_Version, nargs=0, help="show the version and how to cite it, and exit")
+        self.add_argument(
+            "--version",
+            action=_Version,
+            nargs=0,
+            default=argparse.SUPPRESS,
+            help="show the version and how to cite it, and exit",
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the command line."""
