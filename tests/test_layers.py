@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "run": {"errors", "spec", "benchmark", "data", "analysis", "training", "sweep", "report"},
     "calibrate": {"errors", "spec", "benchmark", "noise", "plugins", "training", "run"},
     "report": {"errors", "spec", "sweep", "analysis"},
+    "runs": {"errors", "spec", "analysis", "sweep", "report"},
     "bench": {"errors", "spec", "benchmark", "data", "plugins", "training"},
     "__main__": {"cite", "errors"},  # names its verbs in texts
     "__init__": set(),
@@ -37,7 +38,7 @@ MAY_IMPORT = {
 ORDER = {
     "training": "device replacing packing provenance precision schedule weights evaluate record checkpoint loop build "
     "start train stack",
-    "sweep": "run_log claim store job sweep tune estimate track probes",
+    "sweep": "run_log claim store contents filters job sweep tune estimate track upkeep problems probes",
 }
 PLUGIN_FOLDERS = {
     "strategies": {"noise", "plugins"},
@@ -46,7 +47,7 @@ PLUGIN_FOLDERS = {
 # a third-party package -> the only rooms, or modules of a room, that may import it
 ONLY_IN = {
     "avalanche": {"plugins", "training", "benchmark", "continual", "strategies", "benchmarks", "bench"},
-    "pandas": {"report/figures", "report/lines", "study"},
+    "pandas": {"report/figures", "report/lines", "runs/export", "study"},
     "seaborn": {"report/figures", "report/lines", "report/tuning", "study"},
     "matplotlib": {"report", "study", "reproduce", "errors"},
     "jinja2": {"report"},
@@ -55,7 +56,7 @@ ONLY_IN = {
     "wandb": {"sweep/track"},
     "numba": {"noise/kernels"},
     "llvmlite": {"noise/kernels"},
-    "rich": {"report/terminal", "run", "bench", "calibrate", "perturb", "study", "reproduce"},
+    "rich": {"report/terminal", "run", "runs", "bench", "calibrate", "perturb", "study", "reproduce"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 
