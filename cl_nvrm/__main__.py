@@ -9,6 +9,7 @@ from cl_nvrm.errors import UserError, exit_code, leave
 VERBS = {
     "run": "cl_nvrm.run",
     "report": "cl_nvrm.report.__main__",
+    "runs": "cl_nvrm.runs.__main__",
     "reproduce": "cl_nvrm.reproduce.__main__",
     "perturb": "cl_nvrm.perturb",
     "study": "cl_nvrm.study.__main__",
@@ -18,6 +19,7 @@ VERBS = {
 DOES = {
     "run": "train strategies on a benchmark, print a table, draw figures, store every run",
     "report": "write stored runs as one HTML page and as tables",
+    "runs": "list, show, compare, export, move, delete and check stored runs",
     "reproduce": "run published experiments and say whether the numbers agree",
     "perturb": "ask kept networks how they stand weight noise",
     "study": "train what a named study lacks and draw its figures",

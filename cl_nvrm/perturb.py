@@ -40,8 +40,9 @@ def _parser() -> Parser:
         description="Accuracy and loss of stored networks under weight noise, (b, δ) neural variability, expected "
         "sharpness, generalisation gap and PAC-Bayes bound. Answers are kept in the folder.",
     )
-    parser.add_argument("store", type=Path, nargs="?", default=Path("reports/runs"), metavar="FOLDER",
-                        help="a folder of runs made with --keep-weights (default: reports/runs)")  # fmt: skip
+    parser.add_argument("words", nargs="*", metavar="FOLDER or FILTER",
+                        help="a folder of runs made with --keep-weights (default: reports/runs), and which of them: "
+                        "strategy=ewc* 'lr<1e-3' since=7d (python -m cl_nvrm.runs --help says more)")  # fmt: skip
     parser.add_argument("--run", action="append", default=[], metavar="ID", help="one run of it; repeat for more")
     parser.add_argument("--scales", type=_scales, default=_scales("0|0.01|0.02|0.04|0.08|0.16"), metavar="A|B|…",
                         help="scales of the noise (default: 0|0.01|0.02|0.04|0.08|0.16)")  # fmt: skip
@@ -69,6 +70,7 @@ def _ask_all(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from cl_nvrm.spec.cell_names import cell_names
+    from cl_nvrm.sweep import filters
     from cl_nvrm.sweep.probes import Questions, ask, runs_of
     from cl_nvrm.sweep.store import Store
     from cl_nvrm.training.device import find_device
@@ -81,14 +83,15 @@ def _ask_all(arguments: argparse.Namespace) -> int:
         raise UserError("--b must be at least 0 and --weight-decay above 0")
     if not 0 <= arguments.seed < 2**63:
         raise UserError("--seed must be a whole number of at least 0, below 2^63")
-    store, device = Store(arguments.store), find_device(arguments.device)
-    if not arguments.store.is_dir():
-        raise UserError(f"There is no folder {arguments.store}; python -m cl_nvrm.run --keep-weights makes runs")
+    words = filters.read(arguments.words, ids=False)
+    if len(words.folders) > 1:
+        raise UserError(f"perturb takes one folder, got {', '.join(map(str, words.folders))}")
+    store, device = Store(words.folders[0]), find_device(arguments.device)
     questions = Questions(
         arguments.scales, arguments.draws, arguments.noise, arguments.relative, arguments.b, arguments.weight_decay,
         arguments.seed,
     )  # fmt: skip
-    results = runs_of(store, arguments.run)
+    results = runs_of(store, arguments.run, words)
     names = cell_names(result.spec for result in results)
     console, told = Console(), []
     for result in results:

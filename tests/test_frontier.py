@@ -1,4 +1,7 @@
+import random
 from dataclasses import replace
+from itertools import product
+from time import process_time
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from cl_nvrm.analysis.equal_plasticity import on_same_runs
 from cl_nvrm.analysis.frontier import between, families, front, levels, mean_point, mixture_at, near_front, with_parts
 from cl_nvrm.errors import UserError
 from cl_nvrm.report.tables import about_tests, summary
-from cl_nvrm.spec import RunResult, RunSpec
+from cl_nvrm.spec import RunResult, RunSpec, grammar
 from cl_nvrm.spec.cell_names import cell_names, setting
 
 SPEC = RunSpec("naive", "toy", "synthetic", "", 0, 1, 32, "adam", 1e-3, 0.0)
@@ -137,6 +140,32 @@ def test_a_cell_is_compared_with_the_first_and_with_itself_less_one_term():
     tuned = one("ewc:lambda=7", lr=3e-4, chosen="a") + one("ewc:lambda=3+nvrm:variability=0.2", lr=1e-4, chosen="b")
     first, second = pairs(cells(tuned, cell_names([r.spec for r in tuned])))[0]
     assert "nvrm" in first.spec.strategy and "nvrm" not in second.spec.strategy
+
+
+def test_a_thousand_settings_are_paired_as_each_with_each_would_be_and_at_once():
+    def slowly(of):
+        first = {cell.spec: replace(cell.spec, strategy=of[0].spec.strategy) for cell in of}
+        known = {cell.spec for cell in of}
+        chosen = [(c.spec, first[c.spec] if first[c.spec] in known - {c.spec} else of[0].spec) for c in of[1:]]
+        for whole, part in product(of, of):
+            plain = whole.spec.chosen == part.spec.chosen == ""
+            texts = [s.spec.strategy if plain else grammar.family(s.spec.strategy) for s in (whole, part)]
+            both = [replace(s.spec, strategy="", lr=s.spec.lr if plain else 0, chosen="") for s in (whole, part)]
+            alike = bool(whole.spec.chosen) == bool(part.spec.chosen) and both[0] == both[1]
+            if alike and less_one_term(*texts) and (whole.spec, part.spec) not in chosen:
+                chosen.append((whole.spec, part.spec))
+        return chosen
+
+    parts = [["", "ewc:lambda=1", "ewc:lambda=2"], ["", "nvrm:variability=0.1"], ["", "si:c=1"]]
+    texts = ["+".join(filter(None, chosen)) or "naive" for chosen in product(*parts)]
+    specs = [replace(SPEC, strategy=s, lr=lr, chosen=c) for c in ("", "a", "b") for lr in (1, 2) for s in texts]
+    few = [Cell(str(number), spec, ()) for number, spec in enumerate(random.Random(0).sample(specs, len(specs)))]
+    assert [(a.spec, b.spec) for a, b in pairs(few)] == slowly(few)
+
+    many = [Cell(f"{lr} {s}", replace(SPEC, strategy=s, lr=lr), ()) for lr in range(100) for s in texts]
+    start = process_time()
+    assert len(pairs(many)) > len(many) > 1000
+    assert process_time() - start < 3  # each with each took minutes
 
 
 def two(diverged=(), gain=0.05, seeds=10):

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "run": {"deferred", "errors", "spec", "benchmark", "data", "analysis", "training", "sweep", "report"},
     "calibrate": {"errors", "spec", "benchmark", "noise", "plugins", "training", "run"},
     "report": {"errors", "spec", "sweep", "analysis"},
+    "runs": {"errors", "spec", "analysis", "sweep", "report"},
     "bench": {"errors", "spec", "benchmark", "data", "plugins", "training"},
     "__main__": {"cite", "errors"},  # names its verbs in texts
     "__init__": {"deferred", "errors", "run", "spec"},
@@ -38,7 +39,8 @@ MAY_IMPORT = {
 ORDER = {
     "training": "device replacing packing provenance precision schedule weights evaluate record checkpoint loop build "
     "start train stack",
-    "sweep": "run_log claim store job processes sweep tune steps estimate track probes",
+    "sweep": "run_log claim store contents filters job processes sweep tune steps estimate track upkeep problems "
+    "probes",
 }
 PLUGIN_FOLDERS = {
     "strategies": {"noise", "plugins"},
@@ -47,7 +49,7 @@ PLUGIN_FOLDERS = {
 # a third-party package -> the only rooms, or modules of a room, that may import it
 ONLY_IN = {
     "avalanche": {"plugins", "training", "benchmark", "continual", "strategies", "benchmarks", "bench"},
-    "pandas": {"report/figures", "report/frames", "report/lines", "study", "run/results"},
+    "pandas": {"report/figures", "report/frames", "report/lines", "run/results", "runs/export", "study"},
     "seaborn": {"report/figures", "report/lines", "report/tuning", "study"},
     "matplotlib": {"report", "study", "reproduce", "errors", "run/results"},
     "jinja2": {"report"},
@@ -57,7 +59,7 @@ ONLY_IN = {
     "wandb": {"sweep/track"},
     "numba": {"noise/kernels"},
     "llvmlite": {"noise/kernels"},
-    "rich": {"report/terminal", "run", "bench", "calibrate", "perturb", "study", "reproduce"},
+    "rich": {"report/terminal", "run", "runs", "bench", "calibrate", "perturb", "study", "reproduce"},
 }
 FILES = [p for folder in ("cl_nvrm", *PLUGIN_FOLDERS) for p in sorted((ROOT / folder).rglob("*.py"))]
 

@@ -84,6 +84,16 @@ def test_a_stray_file_breaks_nothing_and_is_named_to_who_asks(plug_in, cli, stra
     assert (says or "1 run") in err
 
 
+def test_a_look_up_reads_the_file_of_that_name_alone(monkeypatch, plug_in):
+    plug_in("strategies/my_method.py", "")
+    read = []
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: read.append(self.stem) or "def plugin():\n")
+    for kind, name in (("strategies", "my-method"), ("strategies", "ewc"), ("models", "mlp"), ("models", "none")):
+        assert folders.named(kind, name) == folders.files(kind).get(name, [])
+    read.clear()
+    assert folders.named("strategies", "my-method") and read == ["my_method"]
+
+
 def test_a_file_that_cannot_be_read_is_named_to_who_asks(plug_in, cli, monkeypatch):
     plug_in("strategies/x.py", PLUGIN)
     opened = Path.read_text

@@ -114,13 +114,13 @@ def test_the_words_of_the_other_verbs_are_known(command, parse_only):
 
         assert set(values.names) <= set(names())
     if verb == "report":
-        assert all((ROOT / store).is_dir() for store in values.stores if "studies" in store.parts)
+        assert all((ROOT / word).is_dir() for word in values.words if "studies" in Path(word).parts)
 
 
 def test_the_commands_are_found():
     assert MAIN in RUNS and len(RUNS) >= 10
     assert {shlex.split(command)[2] for command in COMMANDS} == {
-        f"cl_nvrm.{verb}" for verb in ("run", "report", "study", "reproduce", "perturb", "calibrate", "bench")
+        f"cl_nvrm.{verb}" for verb in ("run", "report", "runs", "study", "reproduce", "perturb", "calibrate", "bench")
     }
     for page in (
         "README.md",

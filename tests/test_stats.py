@@ -17,6 +17,24 @@ def test_intervals_cover_the_mean_in_93_to_97_of_a_hundred_simulated_experiments
     assert 0.93 <= covered / 2000 <= 0.97
 
 
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.1 + 1e-15, 0.3, 7.0]), min_size=5, max_size=12))
+def test_the_bootstrap_interval_is_that_of_resamples_drawn_one_by_one(values):
+    sample, n = np.array(values), len(values)
+    mean, spread = sample.mean(), sample.std(ddof=1) / math.sqrt(n)
+    drawn = np.random.default_rng(0).choice(sample, size=(stats.RESAMPLES, n))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (drawn.mean(axis=1) - mean) / (drawn.std(axis=1, ddof=1) / math.sqrt(n))
+    alone = np.ptp(drawn, axis=1) <= stats.ROUNDING * sample.max()
+    ratios[alone] = np.copysign(np.inf, drawn.mean(axis=1) - mean)[alone]
+    low, high = np.quantile(ratios, [0.025, 0.975], method="nearest")
+    if np.ptp(sample) <= stats.ROUNDING * sample.max():
+        assert stats.bootstrap_interval(values) == (values[0], values[0])
+    elif math.isfinite(low) and math.isfinite(high):
+        assert stats.bootstrap_interval(values) == (mean - high * spread, mean - low * spread)  # to the bit
+    else:
+        assert stats.bootstrap_interval(values) is None
+
+
 @pytest.mark.parametrize("n", [5, 10])
 def test_intervals_of_paired_differences_cover_the_true_difference(n):
     generator = np.random.default_rng(n + 100)

@@ -74,7 +74,7 @@ def test_every_verb_refuses_a_flag_it_does_not_know_in_one_line(verb, capsys, tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", ["run", "report", "perturb", "study", "bench"])
+@pytest.mark.parametrize("verb", ["run", "report", "runs", "perturb", "study", "bench"])
 def test_help_needs_no_torch(verb):
     code = (
         "import sys; from importlib import import_module\n"

@@ -10,7 +10,7 @@ from scipy import stats
 
 from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.stats import Interval
-from cl_nvrm.spec import grammar
+from cl_nvrm.spec import RunSpec, grammar
 
 LOWER, UPPER = "naive", "joint"
 BOUNDS = ("joint", "cumulative", "scratch", "randumb")  # what figures show as lines to look up to, not as methods
@@ -41,11 +41,16 @@ def is_bound(cell: Cell) -> bool:
 
 def shares(of: Sequence[Cell], metric: str = "ACC") -> list[Share]:
     """Return the share of every method that was run beside ``naive`` and ``joint``, with the same other settings."""
+    ends: dict[tuple[str, RunSpec], list[Cell]] = {}
+    for cell in of:
+        if (name := grammar.family(cell.spec.strategy)) in (LOWER, UPPER):
+            ends.setdefault((name, _other_settings(cell)), []).append(cell)
     found = []
     for cell in of:
         if is_bound(cell) or grammar.family(cell.spec.strategy) == LOWER:
             continue
-        for plain, joint in product(_beside(cell, of, LOWER), _beside(cell, of, UPPER)):
+        beside = (ends.get((name, _other_settings(cell)), []) for name in (LOWER, UPPER))
+        for plain, joint in product(*beside):
             low, own, high = (c.judged(metric) if c.done else c.values(metric) for c in (plain, cell, joint))
             seeds = sorted(low.keys() & own.keys() & high.keys())
             if seeds:
@@ -55,14 +60,8 @@ def shares(of: Sequence[Cell], metric: str = "ACC") -> list[Share]:
     return found
 
 
-def _beside(cell: Cell, of: Sequence[Cell], family: str) -> list[Cell]:
-    """The cells of a family that have a cell's other settings."""
-    return [
-        other
-        for other in of
-        if grammar.family(other.spec.strategy) == family
-        and replace(other.spec, strategy="", chosen="") == replace(cell.spec, strategy="", chosen="")
-    ]
+def _other_settings(cell: Cell) -> RunSpec:
+    return replace(cell.spec, strategy="", chosen="")
 
 
 def _share(name: str, upper: str, gained: Sequence[float], way: Sequence[float]) -> Share:

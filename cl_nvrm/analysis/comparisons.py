@@ -104,20 +104,29 @@ def cells(results: Sequence[RunResult], names: Mapping[RunSpec, str]) -> list[Ce
     return [Cell(names[cell], cell, group) for cell, group in order.items() if group]
 
 
-def reference(cell: Cell, of: Sequence[Cell]) -> Cell:
-    """Return what to hold a cell against: the first strategy with the same other settings, or else the first cell."""
-    wanted = replace(cell.spec, strategy=of[0].spec.strategy)
-    return next((other for other in of if other.spec == wanted and other is not cell), of[0])
+def references(of: Sequence[Cell]) -> dict[RunSpec, Cell]:
+    """Return what to hold each cell against, by its spec.
+
+    It is the first strategy with the same other settings, or else the first cell.
+    """
+    known = {cell.spec: cell for cell in of}
+    wanted = {spec: replace(spec, strategy=of[0].spec.strategy) for spec in known}
+    return {spec: known[other] if other in known and other != spec else of[0] for spec, other in wanted.items()}
 
 
 def pairs(of: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
     """Return what to compare: each cell with its reference, and each sum with itself less one term."""
-    chosen = [(cell, reference(cell, of)) for cell in of[1:]]
+    held = references(of)
+    chosen = {(cell.spec, held[cell.spec].spec): (cell, held[cell.spec]) for cell in of[1:]}
+    places: dict[object, list[int]] = {}  # looked up, as each with each is too many in a store of a thousand settings
+    for place, cell in enumerate(of):
+        places.setdefault(_setting(cell.spec, _terms(cell.spec)), []).append(place)
     for cell in of:
-        for other in of:
-            if _less_one_term(cell.spec, other.spec) and (cell, other) not in chosen:
-                chosen.append((cell, other))
-    return chosen
+        terms = _terms(cell.spec)
+        less = [places.get(_setting(cell.spec, terms - {term}), []) for term in terms]
+        for other in (of[place] for place in sorted(place for part in less for place in part)):
+            chosen.setdefault((cell.spec, other.spec), (cell, other))
+    return list(chosen.values())
 
 
 def comparisons(of: Sequence[Cell], primary: Sequence[Contrast] = ()) -> list[Paired]:
@@ -126,18 +135,20 @@ def comparisons(of: Sequence[Cell], primary: Sequence[Contrast] = ()) -> list[Pa
     p is adjusted for all primary ones, and for all others whatever their metric. A primary contrast of cells that are
     not here is left out; UserError if one of those that are has no number.
     """
+    held = references(of)
     named, others = [], []
     for contrast in primary:
         first, second = (_called(name, of) for name in (contrast.first, contrast.second))
         if first and second:
-            row = _compare(first, second, contrast.metric, of)
+            row = _compare(first, second, contrast.metric, held)
             if row is None:
                 raise UserError(f"{contrast.first} and {contrast.second} have no {contrast.metric} of two common seeds")
             named.append(replace(row, primary=True))
     told = {(row.first, row.second, row.metric) for row in named}
+    chosen = pairs(of)
     for name in METRICS:
-        for first, second in pairs(of):
-            row = _compare(first, second, name, of)
+        for first, second in chosen:
+            row = _compare(first, second, name, held)
             if row is not None and (row.first, row.second, name) not in told:
                 others.append(row)
     return [*_adjusted(named), *_adjusted(others)]
@@ -162,14 +173,15 @@ def check_named(contrasts: Sequence[Contrast], *sections: Mapping[RunSpec, str])
         raise UserError(f"there is no single '{missing}' for '{contrast.first} - {contrast.second}'; there are {known}")
 
 
-def _compare(first: Cell, second: Cell, name: str, of: Sequence[Cell]) -> Paired | None:
+def _compare(first: Cell, second: Cell, name: str, held: Mapping[RunSpec, Cell]) -> Paired | None:
     if any(cell.done and not cell.values(name) for cell in (first, second)) or not (first.done or second.done):
         return None  # not defined here
     found = compare(first.judged(name), second.judged(name))
     if found is None or found.n < 2:
         return None
     diverged = len(first.diverged), len(second.diverged)
-    return Paired(name, first.name, second.name, found, found.p, 1, second is reference(first, of), diverged=diverged)
+    is_reference = second is held[first.spec]
+    return Paired(name, first.name, second.name, found, found.p, 1, is_reference, diverged=diverged)
 
 
 def _adjusted(rows: Sequence[Paired]) -> list[Paired]:
@@ -190,8 +202,12 @@ def but_for_values(spec: RunSpec) -> RunSpec:
     return replace(spec, strategy="", lr=0.0, seed=0, chosen="", eval_every=0)
 
 
-def _less_one_term(whole: RunSpec, part: RunSpec) -> bool:
-    if whole.chosen and part.chosen:  # each has its own values, by the same search
-        alike = but_for_values(whole) == but_for_values(part)
-        return alike and less_one_term(grammar.family(whole.strategy), grammar.family(part.strategy))
-    return replace(whole, strategy=part.strategy) == part and less_one_term(whole.strategy, part.strategy)
+def _terms(spec: RunSpec) -> frozenset[str]:
+    """The terms of a sum; without their values where a search chose these, so that each term has its own."""
+    text = grammar.family(spec.strategy) if spec.chosen else spec.strategy
+    return frozenset(grammar.PLUS.split(text)) - {grammar.NEUTRAL}
+
+
+def _setting(spec: RunSpec, terms: frozenset[str]) -> object:
+    """What two cells share if they are sums of the same terms in the same setting."""
+    return bool(spec.chosen), but_for_values(spec) if spec.chosen else replace(spec, strategy=""), terms

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from cl_nvrm.analysis.permutation import FEWEST_EXACT, sign_flip_p
@@ -53,14 +55,25 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     if np.ptp(sample) <= rounding:
         return values[0], values[0]
     mean, spread = sample.mean(), sample.std(ddof=1) / math.sqrt(n)
-    drawn = np.random.default_rng(seed).choice(sample, size=(RESAMPLES, n))
-    gaps, spreads = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1) / math.sqrt(n)
-    # A resample of one value alone has no spread: its ratio lies beyond all others.
-    constant = np.ptp(drawn, axis=1) <= rounding
+    drawn = sample[_resamples(n, seed)]
+    means = drawn.mean(axis=1)
+    squares = (drawn - means[:, None]) ** 2
+    gaps, deviations = means - mean, np.sqrt(squares.sum(axis=1) / (n - 1))
+    spreads = deviations / math.sqrt(n)
+    # A resample of one value alone has no spread: its ratio lies beyond all others. Only where values deviate little
+    # can that be, as the largest less the smallest is more than the deviation.
+    constant = deviations <= rounding
+    constant[constant] = np.ptp(drawn[constant], axis=1) <= rounding
     ratios = np.where(constant, np.copysign(np.inf, gaps), gaps / np.where(constant, 1, spreads))
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="nearest")
     ends = float(mean - high * spread), float(mean - low * spread)
     return ends if all(map(math.isfinite, ends)) else None  # too many resamples of one value alone
+
+
+@lru_cache(maxsize=4)
+def _resamples(n: int, seed: int) -> NDArray[np.int64]:
+    """The places of the values of each resample: the same for all samples of a size, and half of the time they take."""
+    return np.random.default_rng(seed).choice(n, size=(RESAMPLES, n))
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:

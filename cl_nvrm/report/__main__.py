@@ -5,6 +5,8 @@ from pathlib import Path
 
 from cl_nvrm.errors import Parser, UserError, exit_code, leave, note, number
 from cl_nvrm.spec import RunResult
+from cl_nvrm.sweep import filters
+from cl_nvrm.sweep.contents import contents
 from cl_nvrm.sweep.store import Store
 
 
@@ -18,8 +20,9 @@ def _report(argv: Sequence[str] | None) -> int:
         prog="python -m cl_nvrm.report",
         description="Write stored runs as one HTML page, and as Markdown, LaTeX (booktabs) and CSV tables.",
     )
-    parser.add_argument("stores", nargs="*", type=Path, default=[Path("reports/runs")], metavar="FOLDER",
-                        help="folders of runs (default: reports/runs)")  # fmt: skip
+    parser.add_argument("words", nargs="*", metavar="FOLDER or FILTER",
+                        help="folders of runs (default: reports/runs), and which of these: strategy=ewc* 'lr<1e-3' "
+                        "since=7d (python -m cl_nvrm.runs --help says more)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("reports"), metavar="FOLDER",
                         help="where index.html and tables/ go (default: reports)")  # fmt: skip
     parser.add_argument("--title", default="Continual-learning runs", help="title of the page")
@@ -29,32 +32,42 @@ def _report(argv: Sequence[str] | None) -> int:
                         help="differences below that are of no interest: margin of the test of equivalence (default: 1)"
                         )  # fmt: skip
     arguments = parser.parse_args(argv)
-    for path in write(arguments.stores, arguments.out, arguments.title, arguments.primary, arguments.margin):
+    words = filters.read(arguments.words, ids=False)
+    asked = arguments.title, arguments.primary, arguments.margin
+    for path in write(words.folders, arguments.out, *asked, words.filters):
         print(path)
     return 0
 
 
 def write(
-    stores: Sequence[Path], out: Path, title: str, primary: Sequence[str] = (), margin: float = 1.0
+    folders: Sequence[Path],
+    out: Path,
+    title: str,
+    primary: Sequence[str] = (),
+    margin: float = 1.0,
+    chosen: Sequence[filters.Filter] = (),
 ) -> list[Path]:
-    """Write the report of some stores into ``out`` and return its files; UserError if one is not there."""
+    """Write the report of some folders' runs, those for which all of ``chosen`` hold, and return its files.
+
+    UserError if a folder is not there, or no run.
+    """
     from cl_nvrm.analysis.comparisons import Contrast  # heavy: not needed for --help
 
     contrasts = tuple(map(Contrast.parse, primary))
-    results: dict[str, RunResult] = {}
-    choices = []
-    damaged: dict[Path, str] = {}
-    for folder in stores:
-        if not folder.is_dir():
-            raise UserError(f"There is no folder {folder}; python -m cl_nvrm.run makes runs, --out says where")
-        found, left_out = Store(folder).load()
-        results |= {result.id: result for result in found}
-        damaged |= left_out
-        choices += Store(folder).choices()
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise UserError(f"There is no folder {missing[0]}; python -m cl_nvrm.run makes runs, --out says where")
+    words = filters.Words(tuple(folders), filters=tuple(chosen))
+    stores = [Store(folder) for folder in folders]
+    runs = [run for store in stores for run in contents(store)]
+    results: dict[str, RunResult] = {run.id: run.result for run in filters.narrow(runs, words) if run.result}
+    choices = [choice for store in stores for choice in store.choices()]
+    damaged = {run.path: run.problem for run in runs if run.problem}
     for path, reason in damaged.items():
         note(f"{path} is left out: {reason}")
-    if not (results or damaged):
-        raise UserError(f"There are no runs in {', '.join(map(str, stores))}; python -m cl_nvrm.run makes runs")
+    if not results and (chosen or not damaged):
+        raise UserError(
+            f"There are no runs{words.told} in {', '.join(map(str, folders))}; python -m cl_nvrm.run makes runs"
+        )
     from cl_nvrm.report import export, page
     from cl_nvrm.report.sections import Questions, sections
 

@@ -76,9 +76,10 @@ def accuracy_csv(sections: Sequence[Section]) -> str:
     """Return R[t][k] of every run, one row a number."""
     header = (*_SETTINGS, "status", "after_task", "task", "accuracy")
     rows = (
-        (*_run(result), result.status, t, k, value)
+        (*run, result.status, t, k, value)
         for section in sections
         for result in section.results
+        for run in [_run(result)]
         for t, row in enumerate(result.accuracy, 1)
         for k, value in enumerate(row, 1)
     )
@@ -89,9 +90,10 @@ def metrics_csv(sections: Sequence[Section]) -> str:
     """Return every metric of every run, one row a number, empty with a reason where it is not defined."""
     header = (*_SETTINGS, "metric", "value", "reason")
     rows = (
-        (*_run(result), name, "" if found.value is None else found.value, found.reason or "")
+        (*run, name, "" if found.value is None else found.value, found.reason or "")
         for section in sections
         for result in section.results
+        for run in [_run(result)]
         for name, found in summary(result).items()
     )
     return _csv(header, rows)

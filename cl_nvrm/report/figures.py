@@ -20,7 +20,7 @@ from cl_nvrm.analysis import frontier as frontiers
 from cl_nvrm.analysis.bounds import BOUNDS
 from cl_nvrm.analysis.comparisons import Cell
 from cl_nvrm.analysis.frontier import PLASTICITY, STABILITY, front
-from cl_nvrm.analysis.metrics import base_task, mean_accuracy
+from cl_nvrm.analysis.metrics import Matrix, base_task, mean_accuracy
 from cl_nvrm.analysis.stats import t_interval
 from cl_nvrm.errors import UserError
 from cl_nvrm.report.lines import mean_lines
@@ -74,12 +74,12 @@ def has_losses(cells: Sequence[Cell]) -> bool:
 
 def base_task_curve(cells: Sequence[Cell], title: str) -> Figure:
     """Draw the accuracy on the first task after each task, one curve a strategy."""
-    return _curves(_per_run(table(cells), base_task), "Accuracy on the first task (%)", title)
+    return _curves(_per_run(cells, base_task), "Accuracy on the first task (%)", title)
 
 
 def mean_accuracy_curve(cells: Sequence[Cell], title: str) -> Figure:
     """Draw the mean accuracy over the tasks learned so far after each task, one curve a strategy."""
-    return _curves(_per_run(table(cells), mean_accuracy), "Mean accuracy, learned tasks (%)", title)
+    return _curves(_per_run(cells, mean_accuracy), "Mean accuracy, learned tasks (%)", title)
 
 
 def loss_curve(cells: Sequence[Cell], title: str) -> Figure:
@@ -211,15 +211,14 @@ def accuracy_matrices(cells: Sequence[Cell], title: str) -> Figure:
     return figure
 
 
-def _per_run(runs: pd.DataFrame, metric) -> pd.DataFrame:  # type: ignore[no-untyped-def]
-    parts = []
-    for (kind, strategy, seed), run in runs.groupby(["family", "strategy", "seed"], sort=False):
-        values = metric(run.pivot_table(index="after_task", columns="task", values="accuracy").to_numpy().tolist())
-        after = range(1, len(values) + 1)
-        parts.append(pd.DataFrame({"family": kind, "strategy": strategy, "seed": seed, "x": after, "value": values}))
-    curves = pd.concat(parts, ignore_index=True)
-    curves["value"] *= 100
-    return curves
+def _per_run(cells: Sequence[Cell], metric: Callable[[Matrix], list[float]]) -> pd.DataFrame:
+    rows = [
+        (grammar.family(cell.spec.strategy), cell.name, r.spec.seed, after, 100 * value)
+        for cell in cells
+        for r in cell.done
+        for after, value in enumerate(metric(r.accuracy), 1)
+    ]
+    return pd.DataFrame(rows, columns=["family", "strategy", "seed", "x", "value"])
 
 
 def _curves(curves: pd.DataFrame, label: str, title: str, along: str = "Tasks learned") -> Figure:

@@ -34,7 +34,7 @@ def maker(kind: str, name: str) -> Maker:
     UserError if there is none (with the nearest names), if two claim the name, or if its module breaks the contract.
     """
     name = name.replace("_", "-")
-    claims: list[Path | EntryPoint] = [*folders.files(kind).get(name, []), *_entry_points(kind).get(name, [])]
+    claims: list[Path | EntryPoint] = [*folders.named(kind, name), *_entry_points(kind).get(name, [])]
     if not claims:
         near = difflib.get_close_matches(name, names(kind), n=2)
         hint = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"There are {', '.join(names(kind))}."

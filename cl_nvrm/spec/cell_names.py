@@ -1,5 +1,6 @@
 """CellNames: short names that tell the cells of a table apart."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 
@@ -30,6 +31,7 @@ def cell_names(specs: Iterable[RunSpec]) -> CellNames:
         if name != "strategy" and len({values[name] for values in settings}) > 1
     ]
     named = {}
+    names = short_names({cell.strategy for cell in cells})
     terms = {field: _short_texts(kind, {values[field] for values in settings}) for field, kind in TERMS.items()}
     for cell, values in zip(cells, settings, strict=True):
         others = (
@@ -38,10 +40,10 @@ def cell_names(specs: Iterable[RunSpec]) -> CellNames:
             else f"{NAMES.get(name, name + ' ').replace('_', ' ')}{grammar.write_value(values[name])}"
             for name in differing
         )
-        named[cell] = ", ".join([short_name(cell.strategy), *others])
-    texts = list(named.values())
+        named[cell] = ", ".join([names[cell.strategy], *others])
+    texts = Counter(named.values())
     # The same settings under another version's defaults, or chosen by two searches: still two cells.
-    return {cell: f"{text} ({cell.id[:6]})" if texts.count(text) > 1 else text for cell, text in named.items()}
+    return {cell: f"{text} ({cell.id[:6]})" if texts[text] > 1 else text for cell, text in named.items()}
 
 
 def _short_texts(kind: str, texts: Iterable[str]) -> dict[str, str]:
@@ -94,7 +96,21 @@ def guessing(results: Iterable[RunResult]) -> str:
 
 def short_name(strategy: str) -> str:
     """Return a canonical strategy without its defaults; as it stands, if its plug-in is not here."""
-    try:
-        return grammar.short(grammar.parse_sum(strategy))
-    except UserError:
-        return strategy
+    return short_names([strategy])[strategy]
+
+
+def short_names(strategies: Iterable[str]) -> dict[str, str]:
+    """Return the short name of each of several strategies; a term that occurs often is looked up once."""
+    names: dict[str, str] = {}
+    known: dict[str, str | None] = {}
+    for strategy in strategies:
+        terms = grammar.PLUS.split(strategy)
+        for term in terms:
+            if term not in known:
+                try:
+                    known[term] = grammar.short((grammar.parse("strategies", term),))
+                except UserError:
+                    known[term] = None
+        short = [text for term in terms if (text := known[term]) is not None]
+        names[strategy] = "+".join(short) if len(short) == len(terms) else strategy
+    return names

@@ -24,6 +24,12 @@ def files(kind: str) -> dict[str, list[Path]]:
     return found
 
 
+def named(kind: str, name: str) -> list[Path]:
+    """Return the files of one name of a kind, looking into no others."""
+    alike = (file for file in _sources(kind) if file.stem.replace("_", "-") == name and NAME.fullmatch(file.stem))
+    return [file for file in alike if _defines(file, KINDS[kind].function)]
+
+
 def places(package: str) -> list[Path]:
     """Return the folders that hold the modules of a kind's package: our own, then users'."""
     kinds = [kind for kind in KINDS if KINDS[kind].package == package]

@@ -6,7 +6,7 @@ These two are all that travels between processes and into the store.
 import hashlib
 import json
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, NoReturn
 
 from cl_nvrm.errors import UserError
@@ -74,7 +74,7 @@ class RunSpec:
             kind = f.type if f.type in (int, float, bool) else str
             object.__setattr__(self, f.name, _plain(f.name, getattr(self, f.name), kind))  # type: ignore[arg-type]
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this spec and no other."""
         # A field with a default came later and counts where it differs, so that runs made before keep their ids.
@@ -82,7 +82,7 @@ class RunSpec:
         settings = {name: value for name, value in asdict(self).items() if value != later.get(name, MISSING)}
         return text_digest(canonical_json({"schema": SCHEMA, **settings}))
 
-    @property
+    @cached_property
     def cell(self) -> "RunSpec":
         """The settings without the seed: what the trials of one cell of a table have in common."""
         return replace(self, seed=0)

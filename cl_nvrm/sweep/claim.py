@@ -37,6 +37,25 @@ def claim(path: Path, *, wait: bool) -> Iterator[bool]:
                 path.parent.rmdir()
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the claim ``path``; False where that cannot be seen."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # NFS locks only what may be written
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _lock(path: Path, *, wait: bool) -> int | None:
     while True:
         try:

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,13 @@ class Job:
         options: dict[str, Any] = {"data_dir": self.data_dir, "device": self.device, "threads": self.threads}
         options |= {"on_task": on_task, "checkpoint": path}
         for spec in specs:
-            self._log(spec, "resume" if path and path.is_file() else "start", strategy=spec.strategy, seed=spec.seed)
+            self._log(
+                spec,
+                "resume" if path and path.is_file() else "start",
+                strategy=spec.strategy,
+                seed=spec.seed,
+                settings=asdict(spec),
+            )
         try:
             if len(specs) > 1:
                 results = run_stack(specs, **options)

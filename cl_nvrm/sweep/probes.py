@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from cl_nvrm.analysis.pac_bayes import of_model
 from cl_nvrm.analysis.robustness import Draws, generalisation_gap, neural_variability, perturbed
 from cl_nvrm.benchmark import Benchmark, TaskData
-from cl_nvrm.errors import UserError
+from cl_nvrm.errors import UserError, note
 from cl_nvrm.spec import RunResult, canonical_json, text_digest
+from cl_nvrm.sweep.contents import contents
+from cl_nvrm.sweep.filters import Words, narrow
 from cl_nvrm.sweep.store import Store
 from cl_nvrm.training import weights
 from cl_nvrm.training.build import build_benchmark, build_model
@@ -141,9 +143,17 @@ def _compute(benchmark: Benchmark, model: nn.Module, run: str, questions: Questi
     return Answers(run, tuple(curve), about)
 
 
-def runs_of(store: Store, wanted: Sequence[str]) -> list[RunResult]:
-    """Return the finished runs whose weights are kept, or those of the ids given; UserError if there are none."""
-    results = {result.id: result for result in store.results() if result.status == "done"}
+def runs_of(store: Store, wanted: Sequence[str], words: Words | None = None) -> list[RunResult]:
+    """Return the finished runs whose weights are kept, or those of the ids given; UserError if there are none.
+
+    ``words`` may narrow down which runs are meant.
+    """
+    runs = contents(store)
+    for run in runs:
+        if run.problem:
+            note(f"{run.path} is left out: {run.problem}")
+    meant = narrow(runs, words) if words else runs
+    results = {run.id: run.result for run in meant if run.result and run.result.status == "done"}
     for run_id in wanted:
         if run_id not in results:
             raise UserError(f"There is no finished run {run_id} in {store.folder}")
@@ -151,5 +161,6 @@ def runs_of(store: Store, wanted: Sequence[str]) -> list[RunResult]:
         r for r in results.values() if store.weights_path(r.id).is_file() and len(r.accuracy) == 1
     ]
     if not chosen:
-        raise UserError(f"No weights are kept in {store.folder}; train with --keep-weights")
+        among = words.told if words else ""
+        raise UserError(f"No weights of runs{among} are kept in {store.folder}; train with --keep-weights")
     return chosen

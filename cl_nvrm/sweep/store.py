@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from cl_nvrm.analysis.choice import Choice
 
 
+class Foreign(ValueError):
+    """The file holds another run than its name says."""
+
+
 class Store:
     """The finished runs in a folder, which is made when needed; UserError if it cannot be written."""
 
@@ -57,9 +61,13 @@ class Store:
     def get(self, run_id: str) -> RunResult | None:
         """Return the result of that id; None if there is none, or only a damaged or foreign file."""
         try:
-            return _read(self._path(run_id))
+            return self.read(run_id)
         except (OSError, ValueError):
             return None
+
+    def read(self, run_id: str) -> RunResult:
+        """Return the result of that id; OSError if there is none, ValueError for a damaged file, Foreign another's."""
+        return _read(self._path(run_id))
 
     def find(self, run_id: str, with_weights: bool = False) -> RunResult | None:
         """Return the result of that id, if what is wanted of it is there."""
@@ -183,5 +191,5 @@ def _read(path: Path) -> RunResult:
         raise ValueError("it is not a regular file")
     result = RunResult.from_json(path.read_text(encoding="utf-8"))
     if result.id != path.stem:
-        raise ValueError(f"it holds run {result.id}, whose file is {result.id}.json")
+        raise Foreign(f"it holds run {result.id}, whose file is {result.id}.json")
     return result

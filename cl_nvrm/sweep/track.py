@@ -5,7 +5,7 @@ Each reads the same log (``events``), so that switching a tracker on changes not
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
@@ -141,9 +141,21 @@ class Csv:
     def write(self, result: RunResult, name: str, events: Events) -> None:
         """Write the run's scalars as rows."""
         about = (result.id, name, result.spec.seed)
-        rows = [(*about, tag, step, value, when) for tag, step, value, when in scalars(result, events)]
+        self.replace(
+            {result.id}, [(*about, tag, step, value, when) for tag, step, value, when in scalars(result, events)]
+        )
+
+    def rows(self, run_ids: Iterable[str]) -> list[list[str]]:
+        """Return the rows of some runs."""
+        wanted = set(run_ids)
+        return [row for row in self._rows() if row[0] in wanted]
+
+    def replace(self, run_ids: set[str], rows: Sequence[Sequence[object]]) -> None:
+        """Put rows in the place of all that some runs have; a file is not made for none."""
+        if not rows and not self.rows(run_ids):
+            return
         with claim(self.file.with_suffix(".claim"), wait=True):
-            kept = [row for row in self._rows() if row[0] != result.id]
+            kept = [row for row in self._rows() if row[0] not in run_ids]
             with replacing(self.file) as new, new.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([self.HEADER, *kept, *rows])
 
