@@ -1,9 +1,6 @@
 """Permuted MNIST: the same digits under one fixed random pixel permutation a task, with a shared output layer."""
 
-import hashlib
 from typing import TYPE_CHECKING, Annotated, Literal
-
-from cl_nvrm.spec import derived_seed
 
 if TYPE_CHECKING:
     from cl_nvrm.benchmark import Benchmark
@@ -39,38 +36,23 @@ def benchmark(
     The network, one epoch a task and Adam are those of Xie et al. 2021, appendix C.2, whose text lost its numbers.
     Batch 256, learning rate 1e-3 and no weight decay are usual choices for this network, not tuned for any strategy.
     """
-    import torch
-
-    from cl_nvrm.benchmark import Recipe, TaskData, chosen_rows
+    from cl_nvrm.benchmark import Recipe
     from cl_nvrm.continual.pixels import prepared
-    from cl_nvrm.continual.scenarios import in_scenario
+    from cl_nvrm.continual.shared_images import permuted
     from cl_nvrm.models.mlp import MLP
 
-    if tasks < 1 or width < 1 or depth < 0:
-        raise ValueError(f"tasks and width must be at least 1 and depth at least 0, got {tasks}, {width}, {depth}")
+    if width < 1 or depth < 0:
+        raise ValueError(f"width must be at least 1 and depth at least 0, got {width}, {depth}")
     images = prepared(mnist, pad, normalise)
-    train_rows, (test_x, test_y, test_rows) = chosen_rows(images, subset, holdout)
-    # Tasks share all but their permutations, so a hundred of them take hardly more memory than five.
-    train_images = TaskData(images.train_x, images.train_y[train_rows], rows=train_rows)
-    test_images = TaskData(test_x, test_y[test_rows], rows=test_rows)
-    train, test, hashes = [], [], []
-    for task in range(tasks):
-        generator = torch.Generator().manual_seed(derived_seed(seed, "permutation", task))
-        permutation = torch.randperm(images.values, generator=generator)
-        if task == 0 and first == "plain":
-            permutation = torch.arange(images.values)
-        hashes.append(hashlib.sha256(permutation.numpy().tobytes()).hexdigest()[:16])
-        permutation = permutation.to(images.train_x.device)
-        train.append(train_images.permuted(permutation))
-        test.append(test_images.permuted(permutation))
-    return in_scenario(
-        scenario,
-        train,
-        test,
+    return permuted(
+        images,
         lambda classes, heads: MLP(images.values, classes, width=width, depth=depth, heads=heads),
-        classes=images.classes,
-        about=f"{tasks} pixel permutations",
+        tasks=tasks,
+        subset=subset,
+        holdout=holdout,
+        scenario=scenario,
         outputs=outputs,
+        first=first,
         recipe=Recipe(fresh_optimizer=fresh_optimizer),
-        details={"permutations_sha256": hashes},
+        seed=seed,
     )

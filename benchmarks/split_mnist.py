@@ -2,12 +2,8 @@
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cl_nvrm.spec import derived_seed
-
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cl_nvrm.benchmark import Benchmark, TaskData
+    from cl_nvrm.benchmark import Benchmark
     from cl_nvrm.data import Images
 
 
@@ -37,37 +33,23 @@ def benchmark(
     training on held-out training images; epochs and learning rate are as in permuted-mnist, not tuned for any
     strategy.
     """
-    import torch
-
-    from cl_nvrm.benchmark import Recipe, TaskData, chosen_rows
+    from cl_nvrm.benchmark import Recipe
     from cl_nvrm.continual.pixels import prepared
-    from cl_nvrm.continual.scenarios import in_scenario
+    from cl_nvrm.continual.split import split
     from cl_nvrm.models.mlp import MLP
 
-    if tasks < 1 or mnist.classes % tasks:
-        raise ValueError(f"tasks must divide the {mnist.classes} classes, got {tasks}")
     if width < 1 or depth < 0:
         raise ValueError(f"width must be at least 1 and depth at least 0, got {width}, {depth}")
-    size = mnist.classes // tasks
     images = prepared(mnist, pad, normalise)
-    train_rows, (test_x, test_y, test_rows) = chosen_rows(images, subset, holdout)
-    classes = torch.arange(mnist.classes)
-    if order == "seed":
-        classes = torch.randperm(mnist.classes, generator=torch.Generator().manual_seed(derived_seed(seed, "classes")))
-    place = classes.argsort().to(images.train_y.device)  # of each class in that order
-
-    def part(x: "Tensor", y: "Tensor", rows: "Tensor", task: int) -> "TaskData":
-        rows = rows[place[y[rows]] // size == task]
-        return TaskData(x, place[y[rows]] % size, rows=rows)
-
-    return in_scenario(
-        scenario,
-        [part(images.train_x, images.train_y, train_rows, task) for task in range(tasks)],
-        [part(test_x, test_y, test_rows, task) for task in range(tasks)],
+    return split(
+        images,
         lambda classes, heads: MLP(images.values, classes, width=width, depth=depth, heads=heads),
-        classes=size,
-        about=f"{size} classes a task",
+        tasks=tasks,
+        subset=subset,
+        holdout=holdout,
+        scenario=scenario,
         outputs=outputs,
+        order="given" if order == "digits" else order,
         recipe=Recipe(fresh_optimizer=fresh_optimizer),
-        details={"classes": classes.tolist()} if order == "seed" else {},
+        seed=seed,
     )

@@ -14,6 +14,8 @@ from cl_nvrm.spec import catalog, grammar
 
 SMALL = {"permuted-mnist": "width=16", "split-mnist": "width=16", "rotated-mnist": "width=16", "toy": "samples=64"}
 ONE_TASK = "model=mlp(width=16,depth=1)"
+SEVERAL = ("split", "permuted", "rotated", "split-cifar10", "split-fashion-mnist")  # any network, several tasks
+SMALL |= dict.fromkeys((*SEVERAL, "split-cifar100"), ONE_TASK)
 ITS_OWN = {"community-graph": "width=16,nodes=300"}  # one task, and networks of another kind
 
 
@@ -29,6 +31,8 @@ def images():
 def build(images):
     def make(name, settings="", seed=0):
         settings = settings if name in SMALL else settings.replace(",tasks=2", "")
+        if name == "split-cifar100" and "tasks" not in settings:
+            settings += ",tasks=5"  # of the ten classes there are here
         if name in ITS_OWN:
             pytest.importorskip("torch_geometric")
         own = (SMALL | ITS_OWN).get(name, ONE_TASK)

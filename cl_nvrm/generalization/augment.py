@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cl_nvrm.data import Images
+
+# a mirrored character is another one, or none
+NOT_MIRRORED = ("mnist", "kmnist", "digits")
+
 
 @dataclass(frozen=True)
 class CropFlip:
@@ -47,6 +52,11 @@ class CropFlip:
         framed.copy_(self.black)
         framed[:, :, self.pad : self.pad + height, self.pad : self.pad + width] = images
         return framed
+
+
+def crop_flip(images: Images, black: Tensor | None = None) -> CropFlip:
+    """Return what crops and mirrors a data set's images at random; its frame is ``black``, or what black is there."""
+    return CropFlip(images.black if black is None else black, flip=images.name not in NOT_MIRRORED)
 
 
 def per_pixel(train: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from cl_nvrm.models.heads import through
+
 
 class MLP(nn.Module):
     """``depth`` hidden layers of ``width`` ReLUs, then one linear output layer a head.
@@ -26,21 +28,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, task: Tensor | int = 0) -> Tensor:
         """Return the logits (n, classes)."""
-        features: Tensor = self.trunk(x)
-        if len(self.heads) == 1:
-            return self._head(0, features)
-        labels = [task] if isinstance(task, int) else sorted(set(task.tolist()))
-        if len(labels) == 1:
-            return self._head(labels[0], features)
-        logits = features.new_empty(len(features), self.classes)
-        for label in labels:
-            chosen = task == label
-            logits[chosen] = self._head(label, features[chosen])
-        return logits
-
-    def _head(self, label: int, features: Tensor) -> Tensor:
-        logits: Tensor = self.heads[label](features)
-        return logits
+        return through(self.heads, self.trunk(x), task if len(self.heads) > 1 else 0)
 
 
 def model(shape: tuple[int, int, int], classes: int, *, width: int = 1024, depth: int = 2) -> MLP:
