@@ -28,7 +28,7 @@ def commands_of(text):
 
 
 COMMANDS = list(dict.fromkeys(command for page in COMMAND_PAGES for command in commands_of(TEXTS[page])))
-OTHERS = [command for command in COMMANDS if not command.startswith("python -m cl_nvrm.run")]
+OTHERS = [command for command in COMMANDS if shlex.split(command)[2] != "cl_nvrm.run"]
 RUNS = [
     command
     for command in COMMANDS
